@@ -1,0 +1,52 @@
+# dashie: built with PGXS for any PG_CONFIG.
+EXTENSION = dashie
+MODULE_big = dashie
+VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" dashie.control)
+
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+HEADERS_ALL = $(wildcard src/*.h src/*/*.h)
+
+# The install script is put together from the fragments beside the C that they
+# declare, in this order: what a fragment uses stands before it.
+SQL_FRAGMENTS = \
+	src/dashie.sql \
+	src/common/setting.sql \
+	src/roadmap/roadmap.sql \
+	src/partition/partition.sql \
+	src/metrics/metrics.sql \
+	src/retention/retention.sql \
+	src/sessions/sessions.sql \
+	src/billing/billing.sql \
+	src/jobs/jobs.sql
+
+# The DDL that enable() runs: one file a table.
+TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql))
+
+DATA_built = dashie--$(VERSION).sql
+
+REGRESS = install settings roadmap enable adopt partition metrics marks retention sessions billing jobs bad_input
+REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
+ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest
+ISOLATION_OPTS = --inputdir=.
+TAP_TESTS = 1
+
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+SHLIB_LINK = -lroaring
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(HEADERS_ALL)
+
+dashie--$(VERSION).sql: $(SQL_FRAGMENTS) $(TABLE_DDL) scripts/install-script dashie.control
+	scripts/install-script "$(VERSION)" "$(SQL_FRAGMENTS)" "$(TABLE_DDL)" > $@.tmp && mv $@.tmp $@
+
+# Formatting is a command; CI runs it with --dry-run.
+indent:
+	clang-format -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+indent-check:
+	clang-format --dry-run --Werror $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+
+.PHONY: indent indent-check

@@ -1,0 +1,53 @@
+/*
+ * compat.h
+ *		Every difference between the supported PostgreSQL versions.
+ *
+ * No other file tests PG_VERSION_NUM.
+ */
+#ifndef DASHIE_COMPAT_H
+#define DASHIE_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 140000 || PG_VERSION_NUM >= 190000
+#error "dashie supports PostgreSQL 14 to 18"
+#endif
+
+#include "access/genam.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+
+/* 16 folded the pg_xxx_ownercheck() family into object_ownercheck() */
+#if PG_VERSION_NUM >= 160000
+#define dashie_owns_relation(relid, role) \
+	object_ownercheck(RelationRelationId, (relid), (role))
+#define dashie_owns_database(dbid, role) \
+	object_ownercheck(DatabaseRelationId, (dbid), (role))
+#else
+#define dashie_owns_relation(relid, role) pg_class_ownercheck((relid), (role))
+#define dashie_owns_database(dbid, role) pg_database_ownercheck((dbid), (role))
+#endif
+
+/* 18 added the instrumentation argument */
+#if PG_VERSION_NUM >= 180000
+#define dashie_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define dashie_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#endif
+
+/* 17 made BackgroundWorker start-up data and backend counters private */
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* 18 gave compact attributes their own accessor; the full one is everywhere */
+#ifndef TupleDescCompactAttr
+#define TupleDescCompactAttr(desc, i) TupleDescAttr(desc, i)
+#endif
+
+#endif							/* DASHIE_COMPAT_H */

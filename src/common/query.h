@@ -1,0 +1,34 @@
+/*
+ * query.h
+ *		SPI with checked return codes.
+ *
+ * Values are parameters.  Names of relations come from dashie_relation_name()
+ * or quote_identifier(), never from the caller's text.
+ */
+#ifndef DASHIE_QUERY_H
+#define DASHIE_QUERY_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/snapshot.h"
+
+extern void dashie_query_begin(void);
+extern void dashie_query_end(void);
+
+/* Runs one statement; the number of rows it returned or changed. */
+extern uint64 dashie_query(const char *sql, int nargs, const Oid *types,
+						   const Datum *values, const char *nulls);
+
+/* Runs SQL without parameters, DDL for example. */
+extern void dashie_command(const char *sql);
+
+/* Field of a row of the last dashie_query(). Pass-by-reference values live until dashie_query_end(). */
+extern Datum dashie_field(uint64 row, int column, bool *isnull);
+/* Field as text, palloc'd in the context outside SPI; NULL for NULL. */
+extern char *dashie_field_text(uint64 row, int column);
+
+/* schema.name of a relation, quoted where needed */
+extern char *dashie_relation_name(Oid relid);
+
+#endif							/* DASHIE_QUERY_H */

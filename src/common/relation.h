@@ -1,0 +1,55 @@
+/*
+ * relation.h
+ *		Relations of the application, opened by OID and checked; reading them
+ *		row by row through the table access method.
+ *
+ * Reading this way runs no code of the relation's owner: no view, rule,
+ * policy, operator or index expression.  The rights that SQL would check are
+ * checked here instead.
+ */
+#ifndef DASHIE_RELATION_H
+#define DASHIE_RELATION_H
+
+#include "postgres.h"
+
+#include "access/relscan.h"
+#include "executor/tuptable.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+/* A column that a reader wants: where it is, or 0 where the table has none. */
+typedef struct DashieColumn
+{
+	const char *name;
+	Oid			type;			/* 55000 when the table's column has another type */
+	bool		required;		/* 55000 when missing; else attnum stays 0 */
+	AttrNumber	attnum;			/* filled by dashie_relation_columns() */
+} DashieColumn;
+
+/* InvalidOid if schema or table is missing */
+extern Oid	dashie_relation_oid(const char *schema, const char *name);
+
+/*
+ * Opens and locks a plain table (relkind r; with partitioned_ok also p).
+ * Missing: NULL if missing_ok, else 42P01.  Not a plain table: 42809.
+ * The current user must hold "rights" on it, else 42501; row level security
+ * that would hide rows from the current user is an error too (42501).
+ */
+extern Relation dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok);
+
+extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns);
+
+/* One pass over a table, whole or by a range of one btree-indexed timestamptz column. */
+typedef struct DashieScan DashieScan;
+
+extern DashieScan *dashie_scan_begin(Relation rel, Snapshot snapshot);
+extern DashieScan *dashie_scan_begin_range(Relation rel, Snapshot snapshot, Oid indexid,
+										   TimestampTz from, TimestampTz upto);
+extern bool dashie_scan_next(DashieScan *scan);
+extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);	/* NULL for attnum 0 */
+extern ItemPointer dashie_scan_tid(DashieScan *scan);
+extern void dashie_scan_end(DashieScan *scan);
+
+#endif							/* DASHIE_RELATION_H */

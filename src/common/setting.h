@@ -1,0 +1,21 @@
+/*
+ * setting.h
+ *		Settings of the product's owner: dashie.configure(), dashie.settings.
+ *
+ * They are rows of dashie.setting, only where they differ from the default
+ * compiled in here.  Each call reads the table with a fresh catalog-style
+ * scan: no cache, no user code.
+ */
+#ifndef DASHIE_SETTING_H
+#define DASHIE_SETTING_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+extern char *dashie_setting_text(const char *name);
+extern int64 dashie_setting_int(const char *name);
+extern bool dashie_setting_bool(const char *name);
+extern Interval *dashie_setting_interval(const char *name);
+
+#endif							/* DASHIE_SETTING_H */

@@ -1,0 +1,38 @@
+/*
+ * job.h
+ *		What a job offers to the runner: one step at a time.
+ *
+ * The runner (run.c) calls a step inside dashie_enter() (current user = owner
+ * of the extension), in a subtransaction, with SPI connected on the procedure
+ * level only: a step that uses SPI calls dashie_query_begin()/end() itself.
+ * It switches to a table's owner with dashie_become_owner_of(step->guard, ...),
+ * does a short piece of work, and says whether there is more.  After every
+ * step the runner commits, where the call allows it.
+ */
+#ifndef DASHIE_JOB_H
+#define DASHIE_JOB_H
+
+#include "postgres.h"
+
+#include "common/owner.h"
+#include "datatype/timestamp.h"
+
+typedef struct JobStep
+{
+	const DashieGuard *guard;
+	int			number;			/* 0 for the first step of this run */
+	int64		rows;			/* out: rows that this step added, changed or removed */
+	bool		blocked;		/* out: a lock was not to be had; retry after a short sleep */
+	char	   *blocker;		/* out, with blocked: who holds it, palloc'd in the caller's context */
+} JobStep;
+
+/* One step of a job; true if another step would find work. */
+typedef bool (*JobStepFunction) (JobStep *step);
+
+extern bool dashie_partition_step(JobStep *step);	/* partition/ */
+extern bool dashie_daily_step(JobStep *step);	/* metrics/ */
+extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */
+extern bool dashie_retention_step(JobStep *step);	/* retention/ */
+extern bool dashie_close_stale_step(JobStep *step); /* sessions/ */
+
+#endif							/* DASHIE_JOB_H */
