@@ -33,22 +33,25 @@ extern Oid	dashie_relation_oid(const char *schema, const char *name);
 
 /*
  * Opens and locks a plain table (relkind r; with partitioned_ok also p).
- * Missing: NULL if missing_ok, else 42P01.  Not a plain table: 42809.
- * The current user must hold "rights" on it, else 42501; row level security
- * that would hide rows from the current user is an error too (42501).
+ * Missing: 42P01.  Not a plain table: 42809.  The current user must hold
+ * "rights" on it, and row level security must not hide rows, else 42501.
  */
 extern Relation dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok);
 
+/* Finds the columns; 55000 where a required one is missing or has another type. */
 extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns);
 
-/* One pass over a table, whole or by a range of one btree-indexed timestamptz column. */
+/* One pass over a table: whole, or a range of one timestamptz column. */
 typedef struct DashieScan DashieScan;
 
 extern DashieScan *dashie_scan_begin(Relation rel, Snapshot snapshot);
-extern DashieScan *dashie_scan_begin_range(Relation rel, Snapshot snapshot, Oid indexid,
+extern DashieScan *dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *column,
+										   TimestampTz from, TimestampTz upto);
+extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid,
 										   TimestampTz from, TimestampTz upto);
 extern bool dashie_scan_next(DashieScan *scan);
-extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);	/* NULL for attnum 0 */
+/* By reference into the current row; NULL for a column that the table lacks. */
+extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);
 extern ItemPointer dashie_scan_tid(DashieScan *scan);
 extern void dashie_scan_end(DashieScan *scan);
 

@@ -11,11 +11,7 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
 extern char *dashie_setting_text(const char *name);
 extern int64 dashie_setting_int(const char *name);
-extern bool dashie_setting_bool(const char *name);
-extern Interval *dashie_setting_interval(const char *name);
 
 #endif							/* DASHIE_SETTING_H */

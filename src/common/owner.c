@@ -1,0 +1,179 @@
+/*
+ * owner.c
+ *		With whose rights code of dashie runs.
+ *
+ * The rules, for every entry point that touches a relation:
+ *
+ * 1. No SQL of ours runs while the current user is a superuser, unless the
+ *    extension's own owner is one.  A superuser who calls us, the background
+ *    worker included, becomes the extension's owner first: the owner could
+ *    otherwise rename our schema, plant a view under the old name, and have
+ *    its functions run as the superuser.
+ * 2. Work on a table of the application runs as that table's owner, and only
+ *    if the extension's owner has that role's rights (the registry of enabled
+ *    tables is the extension owner's data, so it must not reach further than
+ *    its author) and the caller has them too.
+ * 3. search_path and everything else that changes how text is read are pinned.
+ *
+ * There is no PG_TRY here: the abort of the transaction or subtransaction that
+ * an error brings restores the user, the security context and the settings.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "common/compat.h"
+#include "common/owner.h"
+
+/* Settings that must not be the caller's while our SQL is read and run. */
+static const struct
+{
+	const char *name;
+	const char *value;
+} pinned[] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"row_security", "off"},
+	{"intervalstyle", "postgres"},
+	{"datestyle", "ISO, YMD"},
+	{"transform_null_equals", "off"},
+	{"quote_all_identifiers", "off"},
+	{"check_function_bodies", "on"},
+};
+
+static void
+pin(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+Oid
+dashie_extension_oid(void)
+{
+	return get_extension_oid("dashie", true);
+}
+
+Oid
+dashie_extension_owner(void)
+{
+	Oid			extension = dashie_extension_oid();
+	Relation	catalog;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"dashie\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION dashie.")));
+
+	catalog = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+
+	if (!OidIsValid(owner))
+		elog(ERROR, "extension %u vanished", extension);
+	return owner;
+}
+
+/*
+ * dashie_enter opens the section of a function in which SQL may run: a
+ * superuser becomes the extension's owner, and settings are pinned.  Close it
+ * with dashie_leave().
+ */
+void
+dashie_enter(DashieGuard *guard)
+{
+	GetUserIdAndSecContext(&guard->caller, &guard->caller_context);
+	guard->owner = dashie_extension_owner();
+	guard->guc_nest = NewGUCNestLevel();
+
+	if (superuser_arg(guard->caller) && !superuser_arg(guard->owner))
+		SetUserIdAndSecContext(guard->owner, guard->caller_context | SECURITY_LOCAL_USERID_CHANGE);
+
+	for (int i = 0; i < lengthof(pinned); i++)
+		pin(pinned[i].name, pinned[i].value);
+}
+
+/*
+ * dashie_become makes "role" the current user until the next dashie_become()
+ * or dashie_leave().  With deferred_triggers the security-restricted mode is
+ * left out, under which queued deferred triggers would fail.
+ */
+void
+dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers)
+{
+	if (!has_privs_of_role(guard->owner, role) || !has_privs_of_role(guard->caller, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("dashie may not act as role \"%s\"", GetUserNameFromId(role, false)),
+				 errdetail("Both the extension's owner \"%s\" and the calling role \"%s\" must have "
+						   "the rights of the role that owns the table.",
+						   GetUserNameFromId(guard->owner, false),
+						   GetUserNameFromId(guard->caller, false))));
+
+	SetUserIdAndSecContext(role,
+						   guard->caller_context |
+							   (deferred_triggers ? SECURITY_LOCAL_USERID_CHANGE
+												  : SECURITY_RESTRICTED_OPERATION));
+}
+
+/*
+ * dashie_become_owner_of is dashie_become() for a relation's owner.  The
+ * caller holds a lock on the relation.
+ */
+void
+dashie_become_owner_of(const DashieGuard *guard, Oid relid)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	Oid			owner = rel->rd_rel->relowner;
+	bool		deferred = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		if (rel->trigdesc->triggers[i].tgdeferrable)
+			deferred = true;
+	relation_close(rel, NoLock);
+
+	dashie_become(guard, owner, deferred);
+}
+
+void
+dashie_leave(DashieGuard *guard)
+{
+	AtEOXact_GUC(true, guard->guc_nest);
+	SetUserIdAndSecContext(guard->caller, guard->caller_context);
+}
+
+/*
+ * dashie_require_owner fails with 42501 unless the current user has the
+ * rights of the relation's owner.
+ */
+void
+dashie_require_owner(Oid relid)
+{
+	if (!dashie_owns_relation(relid, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table \"%s\"", get_rel_name(relid))));
+}

@@ -1,0 +1,91 @@
+/*
+ * query.c
+ *		SPI with checked return codes.
+ *
+ * The caller is inside dashie_enter(): names resolve in pg_catalog, and the
+ * current user is no superuser unless the extension's owner is one.
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "common/query.h"
+
+void
+dashie_query_begin(void)
+{
+	int			rc = SPI_connect();
+
+	if (rc != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect: %s", SPI_result_code_string(rc));
+}
+
+void
+dashie_query_end(void)
+{
+	int			rc = SPI_finish();
+
+	if (rc != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish: %s", SPI_result_code_string(rc));
+}
+
+uint64
+dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	int			rc;
+
+	rc = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values),
+							   nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_with_args: %s: %s", SPI_result_code_string(rc), sql);
+	return SPI_processed;
+}
+
+void
+dashie_command(const char *sql)
+{
+	int			rc = SPI_execute(sql, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "SPI_execute: %s: %s", SPI_result_code_string(rc), sql);
+}
+
+Datum
+dashie_field(uint64 row, int column, bool *isnull)
+{
+	bool		null;
+	Datum		value;
+
+	Assert(row < SPI_processed);
+	value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &null);
+	if (isnull != NULL)
+		*isnull = null;
+	else if (null)
+		elog(ERROR, "unexpected null in column %d", column);
+	return value;
+}
+
+char *
+dashie_field_text(uint64 row, int column)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	char	   *copy;
+
+	if (value == NULL)
+		return NULL;
+	copy = SPI_palloc(strlen(value) + 1);
+	strcpy(copy, value);
+	return copy;
+}
+
+char *
+dashie_relation_name(Oid relid)
+{
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL)
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), name);
+}

@@ -1,0 +1,264 @@
+/*
+ * relation.c
+ *		Relations of the application: opened by OID, checked, read row by row.
+ *
+ * A scan goes through the table access method, so that nothing that the
+ * relation's owner could have planted (views, rules, policies, operators,
+ * index expressions) runs in it.  What SQL would have checked is checked in
+ * dashie_relation_open(): the kind, the rights, row level security.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/query.h"
+#include "common/relation.h"
+
+struct DashieScan
+{
+	Relation	rel;
+	TableScanDesc heap;
+	Relation	index;
+	IndexScanDesc lookup;
+	TupleTableSlot *slot;
+
+	/* without a usable index the range is applied here */
+	AttrNumber	range_attnum;
+	TimestampTz from;
+	TimestampTz upto;
+};
+
+Oid
+dashie_relation_oid(const char *schema, const char *name)
+{
+	Oid			namespace = get_namespace_oid(schema, true);
+
+	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
+}
+
+Relation
+dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok)
+{
+	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, lockmode) : NULL;
+	AclResult	acl;
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the table does not exist any more")));
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		!(partitioned_ok && rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(rel))));
+
+	acl = pg_class_aclcheck(relid, GetUserId(), rights);
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_TABLE, RelationGetRelationName(rel));
+	if (check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row level security of \"%s\" would hide rows from role \"%s\"",
+						RelationGetRelationName(rel), GetUserNameFromId(GetUserId(), false))));
+	return rel;
+}
+
+void
+dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+	{
+		DashieColumn *column = &columns[i];
+
+		column->attnum = get_attnum(RelationGetRelid(rel), column->name);
+		if (column->attnum == InvalidAttrNumber)
+		{
+			if (column->required)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(rel),
+								column->name)));
+			continue;
+		}
+		if (get_atttype(RelationGetRelid(rel), column->attnum) != column->type)
+		{
+			if (column->required)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("column \"%s\" of table \"%s\" has type %s, not %s", column->name,
+								RelationGetRelationName(rel),
+								format_type_be(get_atttype(RelationGetRelid(rel), column->attnum)),
+								format_type_be(column->type))));
+			column->attnum = InvalidAttrNumber;
+		}
+	}
+}
+
+/*
+ * range_index is a valid, complete btree index whose first column is the
+ * given timestamptz column in its default order, or InvalidOid.
+ */
+static Oid
+range_index(Relation rel, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Oid			indexid = lfirst_oid(lc);
+		Relation	index = index_open(indexid, AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
+			form->indkey.values[0] == attnum && RelationGetIndexPredicate(index) == NIL &&
+			index->rd_opcintype[0] == TIMESTAMPTZOID && index->rd_indoption[0] == 0)
+			result = indexid;
+		index_close(index, NoLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	return result;
+}
+
+static DashieScan *
+scan_alloc(Relation rel)
+{
+	DashieScan *scan = palloc0(sizeof(DashieScan));
+
+	scan->rel = rel;
+	scan->slot = table_slot_create(rel, NULL);
+	return scan;
+}
+
+DashieScan *
+dashie_scan_begin(Relation rel, Snapshot snapshot)
+{
+	DashieScan *scan = scan_alloc(rel);
+
+	scan->heap = table_beginscan(rel, snapshot, 0, NULL);
+	return scan;
+}
+
+static void
+begin_index(DashieScan *scan, Snapshot snapshot, Oid indexid, TimestampTz from, TimestampTz upto)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	ScanKeyInit(&keys[1], 1, BTLessStrategyNumber, F_TIMESTAMPTZ_LT, TimestampTzGetDatum(upto));
+	scan->index = index_open(indexid, AccessShareLock);
+	scan->lookup = dashie_index_beginscan(scan->rel, scan->index, snapshot, 2);
+	index_rescan(scan->lookup, keys, 2, NULL, 0);
+}
+
+/*
+ * dashie_scan_begin_range reads the rows whose column lies in [from, upto):
+ * through an index on it where there is one, else by reading the table.
+ */
+DashieScan *
+dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *column,
+						TimestampTz from, TimestampTz upto)
+{
+	DashieScan *scan;
+	Oid			indexid = range_index(rel, column->attnum);
+
+	if (!OidIsValid(indexid))
+	{
+		scan = dashie_scan_begin(rel, snapshot);
+		scan->range_attnum = column->attnum;
+		scan->from = from;
+		scan->upto = upto;
+		return scan;
+	}
+	scan = scan_alloc(rel);
+	begin_index(scan, snapshot, indexid, from, upto);
+	return scan;
+}
+
+/*
+ * dashie_scan_begin_index is the same over a given index, whose first column
+ * the caller knows to be a timestamptz.
+ */
+DashieScan *
+dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid, TimestampTz from,
+						TimestampTz upto)
+{
+	DashieScan *scan = scan_alloc(rel);
+
+	begin_index(scan, snapshot, indexid, from, upto);
+	return scan;
+}
+
+bool
+dashie_scan_next(DashieScan *scan)
+{
+	for (;;)
+	{
+		bool		isnull;
+		TimestampTz at;
+
+		CHECK_FOR_INTERRUPTS();
+		if (scan->lookup != NULL)
+			return index_getnext_slot(scan->lookup, ForwardScanDirection, scan->slot);
+		if (!table_scan_getnextslot(scan->heap, ForwardScanDirection, scan->slot))
+			return false;
+		if (scan->range_attnum == InvalidAttrNumber)
+			return true;
+		at = DatumGetTimestampTz(slot_getattr(scan->slot, scan->range_attnum, &isnull));
+		if (!isnull && at >= scan->from && at < scan->upto)
+			return true;
+	}
+}
+
+Datum
+dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull)
+{
+	if (column->attnum == InvalidAttrNumber)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	return slot_getattr(scan->slot, column->attnum, isnull);
+}
+
+ItemPointer
+dashie_scan_tid(DashieScan *scan)
+{
+	return &scan->slot->tts_tid;
+}
+
+void
+dashie_scan_end(DashieScan *scan)
+{
+	ExecDropSingleTupleTableSlot(scan->slot);
+	if (scan->lookup != NULL)
+	{
+		index_endscan(scan->lookup);
+		index_close(scan->index, NoLock);
+	}
+	else
+		table_endscan(scan->heap);
+	pfree(scan);
+}

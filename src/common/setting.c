@@ -1,0 +1,245 @@
+/*
+ * setting.c
+ *		Settings of the product's owner: dashie.configure(), dashie.settings.
+ *
+ * A setting is a row of dashie.setting where it differs from the default in
+ * the table below.  Rows are read with a plain scan at each use, by whatever
+ * role is current: they are no secret, and a trigger in a cascade from Auth
+ * needs them with no rights on anything.  The table's CHECK admits only what
+ * configure() could have written, so that a restored or hand-made row is as
+ * good as a checked one.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "common/day.h"
+#include "common/owner.h"
+#include "common/query.h"
+#include "common/relation.h"
+#include "common/rows.h"
+#include "common/setting.h"
+#include "metrics/metrics.h"
+
+PG_FUNCTION_INFO_V1(dashie_configure);
+PG_FUNCTION_INFO_V1(dashie_setting_valid);
+PG_FUNCTION_INFO_V1(dashie_settings_list);
+
+typedef enum SettingKind
+{
+	SETTING_INT,
+	SETTING_ZONE
+} SettingKind;
+
+typedef struct Setting
+{
+	const char *name;
+	SettingKind kind;
+	const char *initial;		/* default, as text */
+	int			min;
+	int			max;
+	const char *unit;
+	const char *meaning;
+} Setting;
+
+static const Setting settings[] = {
+	{"timezone", SETTING_ZONE, "UTC", 0, 0, "time zone name",
+	 "Where a day begins and ends, for metrics, partitions and schedules."},
+	{"partitions_ahead_days", SETTING_INT, "7", 1, 90, "days",
+	 "How many days after today widget_analytics has partitions for."},
+	{"maintenance_lock_timeout_ms", SETTING_INT, "200", 10, 60000, "milliseconds",
+	 "How long maintenance waits for a lock before it lets others pass and tries again."},
+	{"lock_retries", SETTING_INT, "10", 0, 1000, "attempts",
+	 "How often a job tries again for a lock before it leaves the work to its next run."},
+	{"batch_rows", SETTING_INT, "10000", 1, 1000000, "rows",
+	 "How many rows one short transaction of retention removes."},
+	{"job_time_budget_s", SETTING_INT, "60", 1, 3600, "seconds",
+	 "How long one run of a job works before it leaves the rest to the next run."},
+	{"job_history_days", SETTING_INT, "30", 1, 3650, "days",
+	 "How long finished runs stay in dashie.job_run; failed ones stay three times as long."},
+	{"job_history_rows", SETTING_INT, "10000", 100, 1000000, "rows",
+	 "How many runs dashie.job_run holds at most."},
+	{"session_idle_minutes", SETTING_INT, "30", 1, 10080, "minutes",
+	 "After how much silence the job close_stale_sessions ends an open session."},
+	{"trial_days", SETTING_INT, "14", 0, 3650, "days",
+	 "Length of a trial where access_control_config does not say trial_duration_days."},
+};
+
+static const Setting *
+find_setting(const char *name)
+{
+	for (int i = 0; i < lengthof(settings); i++)
+		if (strcmp(settings[i].name, name) == 0)
+			return &settings[i];
+	return NULL;
+}
+
+/*
+ * setting_problem says in words why a value is not acceptable; NULL if it is.
+ */
+static char *
+setting_problem(const Setting *setting, const char *value)
+{
+	char	   *end;
+	long		number;
+
+	switch (setting->kind)
+	{
+		case SETTING_ZONE:
+			if (dashie_timezone_named(value) == NULL)
+				return pstrdup("It must be a time zone of pg_timezone_names, without leap seconds "
+							   "and with an offset of whole quarters of an hour.");
+			return NULL;
+		case SETTING_INT:
+			errno = 0;
+			number = strtol(value, &end, 10);
+			if (errno != 0 || end == value || *end != '\0' || number < setting->min ||
+				number > setting->max)
+				return psprintf("It must be a whole number of %s from %d to %d.", setting->unit,
+								setting->min, setting->max);
+			return NULL;
+	}
+	pg_unreachable();
+}
+
+char *
+dashie_setting_text(const char *name)
+{
+	const Setting *setting = find_setting(name);
+	Oid			relid = dashie_relation_oid("dashie", "setting");
+	DashieColumn columns[] = {{"name", TEXTOID, true, 0}, {"value", TEXTOID, true, 0}};
+	Relation	rel;
+	Snapshot	snapshot;
+	DashieScan *scan;
+	char	   *value = NULL;
+
+	Assert(setting != NULL);
+	if (!OidIsValid(relid))
+		return pstrdup(setting->initial);
+
+	rel = table_open(relid, AccessShareLock);
+	if (rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"dashie.setting\" is not a plain table")));
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = dashie_scan_begin(rel, snapshot);
+	while (value == NULL && dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		datum = dashie_scan_get(scan, &columns[0], &isnull);
+
+		if (isnull || strcmp(TextDatumGetCString(datum), name) != 0)
+			continue;
+		datum = dashie_scan_get(scan, &columns[1], &isnull);
+		if (!isnull)
+			value = TextDatumGetCString(datum);
+	}
+	dashie_scan_end(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+
+	/* a value that went bad, as a zone that the server lost, is for the user to see */
+	return value != NULL ? value : pstrdup(setting->initial);
+}
+
+int64
+dashie_setting_int(const char *name)
+{
+	const Setting *setting = find_setting(name);
+	char	   *value = dashie_setting_text(name);
+
+	Assert(setting != NULL && setting->kind == SETTING_INT);
+	if (setting_problem(setting, value) != NULL)
+		value = pstrdup(setting->initial);
+	return strtol(value, NULL, 10);
+}
+
+Datum
+dashie_setting_valid(PG_FUNCTION_ARGS)
+{
+	const Setting *setting;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_BOOL(false);
+	setting = find_setting(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(setting != NULL &&
+				   setting_problem(setting, text_to_cstring(PG_GETARG_TEXT_PP(1))) == NULL);
+}
+
+Datum
+dashie_configure(PG_FUNCTION_ARGS)
+{
+	DashieGuard guard;
+	const Setting *setting;
+	char	   *name;
+	char	   *value;
+	char	   *problem;
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2];
+
+	dashie_reject_null(fcinfo, 0, "name");
+	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	setting = find_setting(name);
+	if (setting == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown setting: \"%s\"", name),
+				 errhint("SELECT name, meaning FROM dashie.settings lists them.")));
+	value = PG_ARGISNULL(1) ? pstrdup(setting->initial) : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	problem = setting_problem(setting, value);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for \"%s\": \"%s\"", name, value),
+				 errdetail_internal("%s", problem)));
+
+	dashie_enter(&guard);
+	if (setting->kind == SETTING_ZONE)
+		dashie_metrics_change_timezone(&guard, value);
+	dashie_query_begin();
+	values[0] = CStringGetTextDatum(name);
+	values[1] = CStringGetTextDatum(value);
+	if (strcmp(value, setting->initial) == 0)
+		dashie_query("DELETE FROM dashie.setting WHERE name = $1", 1, types, values, NULL);
+	else
+		dashie_query("INSERT INTO dashie.setting (name, value) VALUES ($1, $2)"
+					 " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+					 2, types, values, NULL);
+	dashie_query_end();
+	dashie_leave(&guard);
+	PG_RETURN_VOID();
+}
+
+Datum
+dashie_settings_list(PG_FUNCTION_ARGS)
+{
+	DashieRows	rows;
+
+	dashie_rows_begin(fcinfo, &rows);
+	for (int i = 0; i < lengthof(settings); i++)
+	{
+		const Setting *setting = &settings[i];
+		Datum		values[7];
+		bool		nulls[7] = {false};
+
+		values[0] = CStringGetTextDatum(setting->name);
+		values[1] = CStringGetTextDatum(dashie_setting_text(setting->name));
+		values[2] = CStringGetTextDatum(setting->initial);
+		values[3] = CStringGetTextDatum(setting->unit);
+		values[4] = Int32GetDatum(setting->min);
+		values[5] = Int32GetDatum(setting->max);
+		nulls[4] = nulls[5] = setting->kind != SETTING_INT;
+		values[6] = CStringGetTextDatum(setting->meaning);
+		dashie_rows_put(&rows, values, nulls);
+	}
+	return (Datum) 0;
+}
