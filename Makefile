@@ -20,7 +20,7 @@ SQL_FRAGMENTS = \
 	src/jobs/jobs.sql
 
 # The DDL that enable() runs: one file a table.
-TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql))
+TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
 DATA_built = dashie--$(VERSION).sql
 

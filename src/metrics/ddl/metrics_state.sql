@@ -1,0 +1,69 @@
+-- What the metrics compute and must not lose. Made by dashie.enable() of
+-- daily_metrics or geographic_stats, owned by the caller, plain core types: it
+-- is dumped as data and outlives DROP EXTENSION.
+
+-- The one row of counters. A number that was given once is never given again.
+CREATE TABLE IF NOT EXISTS dashie.metrics_state (
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	next_user integer NOT NULL DEFAULT 1,
+	next_dashboard integer NOT NULL DEFAULT 1,
+	last_pass timestamptz -- when all users were last looked at
+);
+INSERT INTO dashie.metrics_state (only_row) VALUES (true) ON CONFLICT DO NOTHING;
+
+-- Every user that a refresh has seen, under a small number.
+CREATE TABLE IF NOT EXISTS dashie.user_number (
+	number integer PRIMARY KEY,
+	user_id uuid UNIQUE,             -- NULL once the user is gone
+	signed_up_at timestamptz,
+	signup_counts boolean NOT NULL,  -- in new_signups of that day
+	anonymous boolean NOT NULL,
+	deleted boolean NOT NULL,        -- marked as deleted, the row still there
+	country text,                    -- of the latest session that has one
+	country_at timestamptz,          -- that session's started_at
+	country_session uuid,            -- and its id
+	converted_at timestamptz         -- first applied trial -> paid event
+);
+CREATE INDEX IF NOT EXISTS user_number_anonymous ON dashie.user_number (number) WHERE anonymous;
+
+-- Every dashboard that a refresh has seen, and whose it is.
+CREATE TABLE IF NOT EXISTS dashie.dashboard_number (
+	number integer PRIMARY KEY,
+	dashboard_id uuid NOT NULL UNIQUE,
+	user_number integer NOT NULL
+);
+
+-- One page a day. A page that is not dirty and is final says all that is to be
+-- known of its day, also when the rows that it was computed from are gone.
+CREATE TABLE IF NOT EXISTS dashie.day_page (
+	day date PRIMARY KEY,
+	dirty boolean NOT NULL,          -- rows of the day changed since
+	final boolean NOT NULL,          -- computed after the day had ended
+	computed_at timestamptz,
+	snapshot text,                   -- of the rows that were read: xmin:xmax:xip,...
+	sessions bigint,                 -- started in the day; NULL without user_sessions
+	ended_sessions bigint,
+	ended_microseconds bigint,
+	returning_users integer,
+	active_dashboards integer,
+	active bytea,                    -- numbers of the users active in the day
+	entries bytea,                   -- per user and session country: sessions, ended, duration
+	dashboards bytea,                -- numbers of dashboards with a session in the day
+	heartbeats bytea,                -- numbers of dashboards with a heartbeat in the day
+	digest bytea                     -- SHA-256 over day and the four above
+);
+
+-- Heartbeats that no page knows yet: the first of each day of a dashboard. No index.
+CREATE TABLE IF NOT EXISTS dashie.heartbeat_seen (
+	dashboard_id uuid NOT NULL,
+	user_id uuid NOT NULL,
+	at timestamptz NOT NULL
+);
+
+REVOKE ALL ON TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number,
+	dashie.day_page, dashie.heartbeat_seen FROM PUBLIC;
+ALTER TABLE dashie.metrics_state ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dashie.user_number ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dashie.dashboard_number ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dashie.day_page ENABLE ROW LEVEL SECURITY;
+ALTER TABLE dashie.heartbeat_seen ENABLE ROW LEVEL SECURITY;

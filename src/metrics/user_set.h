@@ -1,0 +1,26 @@
+/*
+ * user_set.h
+ *		Sets of small integers in CRoaring's portable format.
+ *
+ * Bytes from a table are checked by our own validator before the library sees
+ * them (older releases of it crash on inconsistent input); a bitmap is freed
+ * by a callback of the memory context that it was made in.
+ */
+#ifndef DASHIE_USER_SET_H
+#define DASHIE_USER_SET_H
+
+#include "postgres.h"
+
+#include <roaring/roaring.h>
+
+typedef roaring_bitmap_t UserSet;
+
+extern UserSet *user_set_create(void);
+extern UserSet *user_set_adopt(UserSet *set);	/* result of a library call: freed with the current context */
+extern UserSet *user_set_from_bytes(const bytea *bytes);	/* XX001 unless valid */
+extern bytea *user_set_to_bytes(UserSet *set);
+
+/* Says why the bytes are no valid set; NULL if they are one. Needs no database. */
+extern const char *user_set_problem(const unsigned char *bytes, size_t size);
+
+#endif							/* DASHIE_USER_SET_H */
