@@ -16,8 +16,8 @@
 #include "utils/date.h"
 
 /* The days dashie computes with: far enough, and safe against overflow. */
-#define DASHIE_MIN_DAY		(date2j(1970, 1, 1) - POSTGRES_EPOCH_JDATE)
-#define DASHIE_MAX_DAY		(date2j(9999, 12, 31) - POSTGRES_EPOCH_JDATE)
+#define DASHIE_MIN_DAY		(-10957)	/* 1970-01-01 */
+#define DASHIE_MAX_DAY		2921939 /* 9999-12-31 */
 
 extern TimestampTz dashie_now(void);	/* dashie.now where set, else the statement's clock */
 extern pg_tz *dashie_timezone(void);	/* setting "timezone"; an error if it is no zone any more */

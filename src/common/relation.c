@@ -212,6 +212,12 @@ dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid, TimestampT
 }
 
 bool
+dashie_scan_is_ordered(const DashieScan *scan)
+{
+	return scan->lookup != NULL;
+}
+
+bool
 dashie_scan_next(DashieScan *scan)
 {
 	for (;;)

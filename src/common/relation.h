@@ -49,6 +49,8 @@ extern DashieScan *dashie_scan_begin_range(Relation rel, Snapshot snapshot, cons
 										   TimestampTz from, TimestampTz upto);
 extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid,
 										   TimestampTz from, TimestampTz upto);
+/* Rows come in ascending order of the range's column. */
+extern bool dashie_scan_is_ordered(const DashieScan *scan);
 extern bool dashie_scan_next(DashieScan *scan);
 /* By reference into the current row; NULL for a column that the table lacks. */
 extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);

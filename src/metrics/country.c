@@ -1,0 +1,332 @@
+/*
+ * country.c
+ *		The country of each user: that of their latest session that has one.
+ *
+ * It is kept in dashie.user_number with the session it came from, so that it
+ * is still known when retention has removed the session.  When a stretch of
+ * time is read anew, every user whose country came from there is in doubt:
+ * the rows say it again, or, where the session was removed or moved, the
+ * user's other rows are asked, and after them the pages of days whose rows
+ * are gone.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/query.h"
+#include "common/relation.h"
+#include "metrics/engine.h"
+
+/*
+ * country_code reads a session's country: two capital letters, of which XX
+ * means unknown.  Anything else is no country.
+ */
+CountryCode
+country_code(Datum value, bool isnull)
+{
+	text	   *code;
+	const char *letters;
+
+	if (isnull)
+		return NO_COUNTRY;
+	code = DatumGetTextPP(value);
+	letters = VARDATA_ANY(code);
+	if (VARSIZE_ANY_EXHDR(code) != 2 || letters[0] < 'A' || letters[0] > 'Z' || letters[1] < 'A' ||
+		letters[1] > 'Z' || (letters[0] == 'X' && letters[1] == 'X'))
+		return NO_COUNTRY;
+	return (CountryCode) ((unsigned char) letters[0] << 8 | (unsigned char) letters[1]);
+}
+
+static bool
+later(TimestampTz at, const pg_uuid_t *session, const UserEntry *user)
+{
+	if (user->country == NO_COUNTRY)
+		return true;
+	if (at != user->country_at)
+		return at > user->country_at;
+	return memcmp(session->data, user->country_session.data, UUID_LEN) > 0;
+}
+
+/*
+ * countries_begin puts in doubt the country of every user that came from a
+ * session that started in [from, upto).
+ */
+void
+countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto)
+{
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry  *user = metrics->by_number[number];
+
+		if (user != NULL && !user->departed && user->country != NO_COUNTRY && user->country_at >= from &&
+			user->country_at < upto)
+		{
+			user->rederive = true;
+			user->country_before = user->country;
+			user->country_at_before = user->country_at;
+			user->country_session_before = user->country_session;
+			user->country = NO_COUNTRY;
+		}
+	}
+}
+
+/*
+ * countries_candidate tells of a session with a country, in any order.
+ */
+void
+countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session)
+{
+	if (user->departed || !later(at, session, user))
+		return;
+	user->country = country;
+	user->country_at = at;
+	user->country_session = *session;
+	if (!user->rederive)
+		user->changed = true;
+}
+
+/* An index of the table whose first column is the user, or InvalidOid. */
+static Oid
+user_index(Relation rel, AttrNumber attnum)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+	Oid			result = InvalidOid;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
+			index->rd_index->indkey.values[0] == attnum && RelationGetIndexPredicate(index) == NIL &&
+			index->rd_opcintype[0] == UUIDOID)
+			result = RelationGetRelid(index);
+		index_close(index, NoLock);
+		if (OidIsValid(result))
+			break;
+	}
+	list_free(indexes);
+	return result;
+}
+
+static void
+candidate_from_slot(TupleTableSlot *slot, const DashieColumn *columns, UserEntry *user)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, columns[3].attnum, &isnull);
+	CountryCode country = country_code(value, isnull);
+	TimestampTz at;
+
+	if (country == NO_COUNTRY)
+		return;
+	at = DatumGetTimestampTz(slot_getattr(slot, columns[2].attnum, &isnull));
+	countries_candidate(user, country, at, DatumGetUUIDP(slot_getattr(slot, columns[0].attnum, &isnull)));
+}
+
+/* All sessions of the users in doubt, through the index on the user or in one pass. */
+static void
+ask_rows(Metrics *metrics, UserEntry **users, int nusers)
+{
+	DashieColumn columns[] = {
+		{"id", UUIDOID, true, 0},
+		{"user_id", UUIDOID, true, 0},
+		{"started_at", TIMESTAMPTZOID, true, 0},
+		{"country_code", TEXTOID, true, 0},
+	};
+	Relation	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
+	Oid			indexid;
+
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	indexid = user_index(rel, columns[1].attnum);
+	if (OidIsValid(indexid))
+	{
+		Relation	index = index_open(indexid, AccessShareLock);
+		TupleTableSlot *slot = table_slot_create(rel, NULL);
+		IndexScanDesc scan = dashie_index_beginscan(rel, index, metrics->snapshot, 1);
+
+		for (int i = 0; i < nusers; i++)
+		{
+			ScanKeyData key;
+
+			CHECK_FOR_INTERRUPTS();
+			ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&users[i]->id));
+			index_rescan(scan, &key, 1, NULL, 0);
+			while (index_getnext_slot(scan, ForwardScanDirection, slot))
+				candidate_from_slot(slot, columns, users[i]);
+		}
+		index_endscan(scan);
+		index_close(index, NoLock);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	else
+	{
+		DashieScan *scan = dashie_scan_begin(rel, metrics->snapshot);
+
+		while (dashie_scan_next(scan))
+		{
+			bool		isnull;
+			Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
+			UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+			CountryCode country;
+
+			if (user == NULL || !user->rederive)
+				continue;
+			value = dashie_scan_get(scan, &columns[3], &isnull);
+			country = country_code(value, isnull);
+			if (country == NO_COUNTRY)
+				continue;
+			value = dashie_scan_get(scan, &columns[2], &isnull);
+			countries_candidate(user, country, DatumGetTimestampTz(value),
+								DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull)));
+		}
+		dashie_scan_end(scan);
+	}
+	table_close(rel, NoLock);
+}
+
+/*
+ * The pages of days that have lost rows, latest first: they know the country
+ * of each user's latest session of the day.
+ */
+static void
+ask_pages(Metrics *metrics, UserEntry **users, int nusers)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie country pages",
+												  ALLOCSET_DEFAULT_SIZES);
+	int			open = nusers;
+	bool	   *done = palloc0(nusers);
+	bool		isnull;
+	DateADT		oldest;
+
+	dashie_query_begin();
+	dashie_query("SELECT min(day) FROM dashie.day_page", 0, NULL, NULL, NULL);
+	oldest = DatumGetDateADT(dashie_field(0, 1, &isnull));
+	dashie_query_end();
+
+	for (DateADT day = metrics->first_open_day - 1; !isnull && open > 0 && day >= oldest; day--)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		DayPage    *page = pages_load(metrics, day, day, true);
+		TimestampTz last = dashie_day_start(day + 1, metrics->zone) - 1;
+		pg_uuid_t	unknown;
+
+		CHECK_FOR_INTERRUPTS();
+		memset(&unknown, 0xFF, sizeof(unknown));
+		for (int i = 0; i < nusers; i++)
+		{
+			if (done[i])
+				continue;
+			if (users[i]->country != NO_COUNTRY && users[i]->country_at > last)
+			{
+				done[i] = true;
+				open--;
+				continue;
+			}
+			for (int j = 0; j < page->nentries; j++)
+			{
+				if (page->entries[j].user == users[i]->number && page->entries[j].latest)
+				{
+					countries_candidate(users[i], page->entries[j].country, last, &unknown);
+					done[i] = true;
+					open--;
+					break;
+				}
+			}
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+}
+
+/*
+ * countries_finish settles the doubts that no row of the stretch has settled.
+ */
+void
+countries_finish(Metrics *metrics)
+{
+	UserEntry **users = palloc(Max(metrics->by_number_size, 1) * sizeof(UserEntry *));
+	int			nusers = 0;
+
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry  *user = metrics->by_number[number];
+
+		if (user != NULL && user->rederive && user->country == NO_COUNTRY)
+			users[nusers++] = user;
+	}
+	if (nusers > 0)
+	{
+		if (OidIsValid(metrics->sessions_rel))
+			ask_rows(metrics, users, nusers);
+		ask_pages(metrics, users, nusers);
+	}
+	pfree(users);
+
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry  *user = metrics->by_number[number];
+
+		if (user == NULL || !user->rederive)
+			continue;
+		user->rederive = false;
+		if (user->country != user->country_before || user->country_at != user->country_at_before ||
+			memcmp(&user->country_session, &user->country_session_before, UUID_LEN) != 0)
+			user->changed = true;
+	}
+}
+
+/*
+ * countries_future looks at the sessions of days that have not begun: devices
+ * with a wrong clock.  No page holds them, so each run reads them.
+ */
+void
+countries_future(Metrics *metrics)
+{
+	DashieColumn columns[] = {
+		{"id", UUIDOID, true, 0},
+		{"user_id", UUIDOID, true, 0},
+		{"started_at", TIMESTAMPTZOID, true, 0},
+		{"country_code", TEXTOID, true, 0},
+	};
+	TimestampTz from = dashie_day_start(metrics->today + 1, metrics->zone);
+	Relation	rel;
+	DashieScan *scan;
+
+	if (!OidIsValid(metrics->sessions_rel))
+		return;
+	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	countries_begin(metrics, from, DT_NOEND);
+	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[2], from, DT_NOEND);
+	while (dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
+		UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+		CountryCode country;
+
+		value = dashie_scan_get(scan, &columns[3], &isnull);
+		country = country_code(value, isnull);
+		if (user == NULL || country == NO_COUNTRY)
+			continue;
+		value = dashie_scan_get(scan, &columns[2], &isnull);
+		countries_candidate(user, country, DatumGetTimestampTz(value),
+							DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull)));
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+	countries_finish(metrics);
+}

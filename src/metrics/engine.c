@@ -1,0 +1,458 @@
+/*
+ * engine.c
+ *		One run of the metrics: what it locks, sees and brings up to date.
+ *
+ * A run that writes holds ShareUpdateExclusiveLock on dashie.day_page, which
+ * lets readers pass and other runs wait, and takes its snapshot after that:
+ * it sees all that earlier runs wrote.  Everything it reads it reads with that
+ * one snapshot.  It acts as the owner of the table that it fills.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/application.h"
+#include "common/query.h"
+#include "common/relation.h"
+#include "metrics/engine.h"
+#include "metrics/marks.h"
+#include "roadmap/roadmap.h"
+
+/* Days that one pass over the sessions computes: a bound on memory. */
+#define CHUNK_DAYS			14
+
+/* A first run looks back this far at most, however old the oldest row. */
+#define MAX_HISTORY_DAYS	3660
+
+Oid
+metrics_table(const char *name)
+{
+	Oid			relid = dashie_relation_oid("dashie", name);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"dashie.%s\" does not exist", name),
+				 errhint("Run SELECT dashie.enable('daily_metrics'), or of geographic_stats.")));
+	return relid;
+}
+
+/* The application's own table of heartbeats, where there is one. */
+static Oid
+heartbeat_source(void)
+{
+	static const DashieColumn columns[] = {
+		{"id", UUIDOID, true, 0},
+		{"auth_user_id", UUIDOID, true, 0},
+		{"last_heartbeat_at", TIMESTAMPTZOID, true, 0},
+	};
+
+	return dashie_application_table("dashboard_heartbeats", columns, lengthof(columns));
+}
+
+/* metrics_load_retention_floor reads what retention has removed of user_sessions. */
+void
+metrics_load_retention_floor(Metrics *metrics)
+{
+	Oid			relid = dashie_relation_oid("dashie", "retention_floor");
+	DashieColumn columns[] = {
+		{"table_name", TEXTOID, true, 0},
+		{"removed_before", TIMESTAMPTZOID, true, 0},
+	};
+	Relation	rel;
+	DashieScan *scan;
+
+	metrics->removed_before = DT_NOBEGIN;
+	metrics->first_open_day = DASHIE_MIN_DAY;
+	if (!OidIsValid(relid))
+		return;
+
+	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		value = dashie_scan_get(scan, &columns[0], &isnull);
+
+		if (isnull || strcmp(TextDatumGetCString(value), "user_sessions") != 0)
+			continue;
+		value = dashie_scan_get(scan, &columns[1], &isnull);
+		metrics->removed_before = DatumGetTimestampTz(value);
+		metrics->first_open_day = dashie_day_of(metrics->removed_before, metrics->zone);
+		if (dashie_day_start(metrics->first_open_day, metrics->zone) < metrics->removed_before)
+			metrics->first_open_day++;
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+}
+
+/*
+ * metrics_open begins a run, as the owner of "owner_rel", an enabled table.
+ * The guard is entered.
+ */
+Metrics *
+metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie metrics",
+												  ALLOCSET_DEFAULT_SIZES);
+	Metrics    *metrics = MemoryContextAllocZero(context, sizeof(Metrics));
+
+	if (!RecoveryInProgress() && !XactReadOnly)
+		dashie_marks_flush();
+	dashie_become_owner_of(guard, owner_rel);
+
+	metrics->guard = guard;
+	metrics->context = context;
+	metrics->readonly = readonly;
+	metrics->page_rel = metrics_table("day_page");
+	if (!readonly)
+		table_close(dashie_relation_open(metrics->page_rel, ShareUpdateExclusiveLock,
+										 ACL_SELECT | ACL_INSERT | ACL_UPDATE, false), NoLock);
+	metrics->snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() && readonly ? GetTransactionSnapshot()
+																				 : GetLatestSnapshot());
+	metrics->zone = dashie_timezone();
+	metrics->now = dashie_now();
+	metrics->today = dashie_day_of(metrics->now, metrics->zone);
+	metrics->sessions_rel = dashie_enabled_oid("user_sessions");
+	metrics->stripe_rel = dashie_enabled_oid("stripe_webhook_events");
+	metrics->dashboards_rel = dashie_enabled_oid("dashboards");
+	metrics->own_dashboards = OidIsValid(metrics->dashboards_rel);
+	if (!metrics->own_dashboards)
+		metrics->dashboards_rel = heartbeat_source();
+	metrics_load_retention_floor(metrics);
+	return metrics;
+}
+
+void
+metrics_close(Metrics *metrics)
+{
+	if (!metrics->readonly && metrics->users_loaded)
+		numbers_store(metrics);
+	UnregisterSnapshot(metrics->snapshot);
+	MemoryContextDelete(metrics->context);
+}
+
+typedef void (*MarkVisitor) (Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg);
+
+static void
+each_mark(Metrics *metrics, LOCKMODE lockmode, AclMode rights, MarkVisitor visit, void *arg)
+{
+	DashieColumn columns[] = {
+		{"from", TIMESTAMPTZOID, true, 0},
+		{"upto", TIMESTAMPTZOID, true, 0},
+	};
+	Relation	rel = dashie_relation_open(metrics_table("changed_range"), lockmode, rights, false);
+	DashieScan *scan;
+
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		from = dashie_scan_get(scan, &columns[0], &isnull);
+		Datum		upto = dashie_scan_get(scan, &columns[1], &isnull);
+
+		visit(rel, scan, DatumGetTimestampTz(from), DatumGetTimestampTz(upto), arg);
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+}
+
+typedef struct MarkList
+{
+	Metrics    *metrics;
+	Datum	   *from;			/* dates */
+	Datum	   *to;
+	int			n;
+	int			size;
+} MarkList;
+
+static void
+take_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
+{
+	MarkList   *list = arg;
+
+	if (list->n == list->size)
+	{
+		list->size *= 2;
+		list->from = repalloc_huge(list->from, list->size * sizeof(Datum));
+		list->to = repalloc_huge(list->to, list->size * sizeof(Datum));
+	}
+	list->from[list->n] = DateADTGetDatum(dashie_day_of(from, list->metrics->zone));
+	list->to[list->n] = DateADTGetDatum(dashie_day_of(upto, list->metrics->zone));
+
+	/* a device that sends all night marks the same days again and again */
+	if (list->n == 0 || list->from[list->n] != list->from[list->n - 1] ||
+		list->to[list->n] != list->to[list->n - 1])
+		list->n++;
+	simple_table_tuple_delete(rel, dashie_scan_tid(scan), list->metrics->snapshot);
+}
+
+static void
+absorb_ranges(Metrics *metrics)
+{
+	MarkList	list = {.metrics = metrics, .size = 64};
+	Oid			types[] = {DATEARRAYOID, DATEARRAYOID, DATEOID};
+	Datum		values[3];
+
+	list.from = palloc(list.size * sizeof(Datum));
+	list.to = palloc(list.size * sizeof(Datum));
+	each_mark(metrics, RowExclusiveLock, ACL_SELECT | ACL_DELETE, take_mark, &list);
+	if (list.n == 0)
+		return;
+
+	values[0] = PointerGetDatum(construct_array(list.from, list.n, DATEOID, 4, true, TYPALIGN_INT));
+	values[1] = PointerGetDatum(construct_array(list.to, list.n, DATEOID, 4, true, TYPALIGN_INT));
+	values[2] = DateADTGetDatum(metrics->first_open_day);
+	dashie_query_begin();
+	dashie_query("UPDATE dashie.day_page AS p SET dirty = true"
+				 " WHERE NOT p.dirty AND p.day >= $3 AND EXISTS (SELECT FROM unnest($1, $2) AS m (f, t)"
+				 " WHERE p.day BETWEEN m.f AND m.t)",
+				 3, types, values, NULL);
+	dashie_query_end();
+}
+
+static void
+absorb_heartbeats(Metrics *metrics)
+{
+	DashieColumn columns[] = {
+		{"dashboard_id", UUIDOID, true, 0},
+		{"user_id", UUIDOID, true, 0},
+		{"at", TIMESTAMPTZOID, true, 0},
+	};
+	Relation	rel = dashie_relation_open(metrics_table("heartbeat_seen"), RowExclusiveLock,
+										   ACL_SELECT | ACL_DELETE, false);
+	DashieScan *scan;
+	List	   *pages = NIL;
+	ListCell   *lc;
+
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
+		UserEntry  *user = numbers_user(metrics, DatumGetUUIDP(value));
+		DateADT		day;
+		DayPage    *page = NULL;
+
+		value = dashie_scan_get(scan, &columns[2], &isnull);
+		day = dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
+		if (user != NULL && day >= metrics->first_open_day)
+		{
+			foreach(lc, pages)
+				if (((DayPage *) lfirst(lc))->day == day)
+					page = lfirst(lc);
+			if (page == NULL)
+			{
+				page = pages_load(metrics, day, day, true);
+				pages = lappend(pages, page);
+			}
+			value = dashie_scan_get(scan, &columns[0], &isnull);
+			roaring_bitmap_add(page->heartbeats,
+							   numbers_dashboard(metrics, DatumGetUUIDP(value), user->number));
+		}
+		simple_table_tuple_delete(rel, dashie_scan_tid(scan), metrics->snapshot);
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+
+	dashie_query_begin();
+	foreach(lc, pages)
+	{
+		DayPage    *page = lfirst(lc);
+		Oid			types[] = {DATEOID, BYTEAOID};
+		Datum		values[] = {DateADTGetDatum(page->day),
+								PointerGetDatum(user_set_to_bytes(page->heartbeats))};
+
+		dashie_query("INSERT INTO dashie.day_page (day, dirty, final, heartbeats) VALUES ($1, true, false, $2)"
+					 " ON CONFLICT (day) DO UPDATE SET dirty = true, heartbeats = $2",
+					 2, types, values, NULL);
+	}
+	dashie_query_end();
+}
+
+/*
+ * metrics_absorb_marks turns the visible marks into dirty pages and evidence
+ * of heartbeats, and deletes them.  Loads the numbers.
+ */
+void
+metrics_absorb_marks(Metrics *metrics)
+{
+	MemoryContext old = MemoryContextSwitchTo(metrics->context);
+
+	absorb_ranges(metrics);
+	numbers_load(metrics);
+	absorb_heartbeats(metrics);
+	CommandCounterIncrement();
+	MemoryContextSwitchTo(old);
+}
+
+typedef struct MarkedDays
+{
+	Metrics    *metrics;
+	DateADT		from;
+	DateADT		to;
+	bool	   *days;
+	bool		any;
+} MarkedDays;
+
+static void
+note_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
+{
+	MarkedDays *marked = arg;
+	DateADT		first = Max(dashie_day_of(from, marked->metrics->zone), marked->from);
+	DateADT		last = Min(dashie_day_of(upto, marked->metrics->zone), marked->to);
+
+	for (DateADT day = first; day <= last; day++)
+	{
+		marked->days[day - marked->from] = true;
+		marked->any = true;
+	}
+}
+
+/*
+ * metrics_marked sets days[i] for each day of [from, to] that a visible mark
+ * touches, and leaves the marks where they are.
+ */
+bool
+metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
+{
+	MarkedDays	marked = {metrics, from, to, days, false};
+
+	each_mark(metrics, AccessShareLock, ACL_SELECT, note_mark, &marked);
+	return marked.any;
+}
+
+/*
+ * metrics_first_day is the first day that anything is known of: the earliest
+ * session or sign-up, but no day that retention has touched.
+ */
+DateADT
+metrics_first_day(Metrics *metrics)
+{
+	TimestampTz first = metrics->now;
+	DateADT		day;
+
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry  *user = metrics->by_number[number];
+
+		if (user != NULL && user->signup_counts && user->has_signup && user->signed_up_at < first)
+			first = user->signed_up_at;
+	}
+	if (OidIsValid(metrics->sessions_rel))
+	{
+		DashieColumn column = {"started_at", TIMESTAMPTZOID, true, 0};
+		Relation	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
+		DashieScan *scan;
+
+		dashie_relation_columns(rel, &column, 1);
+		scan = dashie_scan_begin_range(rel, metrics->snapshot, &column, DT_NOBEGIN, first);
+		while (dashie_scan_next(scan))
+		{
+			bool		isnull;
+			Datum		value = dashie_scan_get(scan, &column, &isnull);
+
+			if (!isnull && DatumGetTimestampTz(value) < first)
+				first = DatumGetTimestampTz(value);
+			if (dashie_scan_is_ordered(scan))
+				break;
+		}
+		dashie_scan_end(scan);
+		table_close(rel, NoLock);
+	}
+	day = dashie_day_of(first, metrics->zone);
+	day = Max(day, metrics->today - MAX_HISTORY_DAYS);
+	return Max(day, metrics->first_open_day);
+}
+
+/*
+ * metrics_bring_up computes and stores the pages of [from, to] that are
+ * missing, dirty or not final although their day is over; with force, all.
+ * Returns the number of days computed; computed[i], if wanted, says which.
+ * With "one_chunk" it stops after one pass over the sessions, and *more says
+ * whether days are left.
+ */
+int
+metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk, bool *more,
+				 bool *computed)
+{
+	int			ndays = to - from + 1;
+	bool	   *needed;
+	DayPage    *heads;
+	int			count = 0;
+	MemoryContext chunk = AllocSetContextCreate(metrics->context, "dashie metrics chunk",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
+	*more = false;
+	if (ndays <= 0)
+		return 0;
+	needed = palloc0(ndays);
+	heads = pages_load(metrics, from, to, false);
+	for (int i = 0; i < ndays; i++)
+	{
+		DayPage    *page = &heads[i];
+
+		needed[i] = force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
+		if (page->day < metrics->first_open_day && !force)
+			needed[i] = false;
+
+		/* rows that are out of reach leave what was computed from them */
+		if (page->stored && page->has_sessions && !OidIsValid(metrics->sessions_rel))
+			needed[i] = false;
+	}
+	pfree(heads);
+
+	for (int i = 0; i < ndays;)
+	{
+		int			n = Min(CHUNK_DAYS, ndays - i);
+		DayPage    *pages;
+
+		if (!needed[i])
+		{
+			i++;
+			continue;
+		}
+		if (one_chunk && count > 0)
+		{
+			*more = true;
+			break;
+		}
+		CHECK_FOR_INTERRUPTS();
+		while (!needed[i + n - 1])
+			n--;
+		old = MemoryContextSwitchTo(chunk);
+		pages = pages_load(metrics, from + i, from + i + n - 1, true);
+		collect_days(metrics, pages, n, needed + i);
+		for (int j = 0; j < n; j++)
+		{
+			if (!needed[i + j])
+				continue;
+			page_store(metrics, &pages[j]);
+			if (computed != NULL)
+				computed[i + j] = true;
+			count++;
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(chunk);
+		i += n;
+	}
+	MemoryContextDelete(chunk);
+	pfree(needed);
+	return count;
+}

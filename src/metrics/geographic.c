@@ -1,0 +1,356 @@
+/*
+ * geographic.c
+ *		dashie.refresh_geographic_stats() and the job of that name.
+ *
+ * Countries are applied when reading: a user who moved counts where they are.
+ * The 30 days' sets are united, and one pass over the users counts them by
+ * country. Run as the owner of geographic_stats, under the lock of engine.c.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "common/int.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/application.h"
+#include "common/query.h"
+#include "common/rows.h"
+#include "common/setting.h"
+#include "jobs/job.h"
+#include "metrics/engine.h"
+#include "roadmap/roadmap.h"
+
+PG_FUNCTION_INFO_V1(dashie_refresh_geographic_stats);
+
+#define WINDOW_DAYS		30
+#define COUNTRIES		(26 * 26)
+#define UNKNOWN_COUNTRY	(COUNTRIES - 1) /* ZZ */
+
+typedef struct CountryCounts
+{
+	int64		users;
+	int64		active;
+	int64		trial;
+	int64		paid;
+	int64		ended;
+	int64		duration;
+} CountryCounts;
+
+static int
+country_index(CountryCode country)
+{
+	if (country == NO_COUNTRY)
+		return UNKNOWN_COUNTRY;
+	return ((country >> 8) - 'A') * 26 + ((country & 0xFF) - 'A');
+}
+
+/*
+ * read_window unites the sets of the days that end with as_of, and sums the
+ * sessions that started on them by the session's own country.
+ */
+static UserSet *
+read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
+{
+	UserSet    *active = user_set_create();
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie window day",
+												  ALLOCSET_DEFAULT_SIZES);
+	int			lost = 0;
+
+	for (DateADT day = Max(as_of - WINDOW_DAYS + 1, DASHIE_MIN_DAY); day <= as_of; day++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		DayPage    *page = pages_load(metrics, day, day, true);
+
+		if (!page->stored && day < metrics->first_open_day)
+			lost++;
+		roaring_bitmap_or_inplace(active, page->active);
+		for (int i = 0; i < page->nentries; i++)
+		{
+			CountryCounts *country = &counts[country_index(page->entries[i].country)];
+
+			country->ended += page->entries[i].ended;
+			if (pg_add_s64_overflow(country->duration, page->entries[i].duration, &country->duration))
+				ereport(ERROR,
+						(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						 errmsg("sum of session durations is out of range")));
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	if (lost > 0)
+		ereport(NOTICE,
+				(errmsg("retention had removed the sessions of %d of the %d days before they were computed",
+						lost, WINDOW_DAYS)));
+	return active;
+}
+
+static bool
+text_is(Datum value, bool isnull, const char *text)
+{
+	return !isnull && strcmp(TextDatumGetCString(value), text) == 0;
+}
+
+/* Length of a trial in days: the application's own figure, else the setting. */
+static Interval
+trial_length(void)
+{
+	Interval	length = {.time = 0, .day = 0, .month = 0};
+	char	   *configured = dashie_access_config("trial_duration_days");
+	char	   *end;
+	long		days = configured == NULL ? -1 : strtol(configured, &end, 10);
+
+	if (configured == NULL || end == configured || *end != '\0' || days < 0 || days > 36500)
+		days = (long) dashie_setting_int("trial_days");
+	length.day = (int32) days;
+	return length;
+}
+
+/*
+ * count_tiers counts trial and paid users by country; false if there is no
+ * user_profiles to know them from.
+ */
+static bool
+count_tiers(Metrics *metrics, CountryCounts *counts)
+{
+	DashieColumn columns[] = {
+		{"auth_user_id", UUIDOID, true, 0},
+		{"tier", TEXTOID, true, 0},
+		{"tier_started_at", TIMESTAMPTZOID, true, 0},
+		{"tier_expires_at", TIMESTAMPTZOID, true, 0},
+		{"subscription_status", TEXTOID, true, 0},
+	};
+	Oid			relid = dashie_application_table("user_profiles", columns, lengthof(columns));
+	Interval	trial;
+	TimestampTz oldest_trial;	/* one that began then, without an end of its own, is over */
+	Relation	rel;
+	DashieScan *scan;
+
+	if (!OidIsValid(relid))
+		return false;
+	trial = trial_length();
+	oldest_trial = dashie_subtract_interval(metrics->now, &trial, metrics->zone);
+
+	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		bool		isnull;
+		Datum		value = dashie_scan_get(scan, &columns[0], &isnull);
+		UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+		CountryCounts *country;
+
+		if (user == NULL || !user_is_there(user) || user->anonymous)
+			continue;
+		country = &counts[country_index(user->country)];
+		value = dashie_scan_get(scan, &columns[1], &isnull);
+		if (text_is(value, isnull, "trial"))
+		{
+			bool		expired;
+
+			value = dashie_scan_get(scan, &columns[3], &isnull);
+			if (!isnull)
+				expired = DatumGetTimestampTz(value) <= metrics->now;
+			else
+			{
+				value = dashie_scan_get(scan, &columns[2], &isnull);
+				expired = !isnull && DatumGetTimestampTz(value) <= oldest_trial;
+			}
+			if (!expired)
+				country->trial++;
+		}
+		else if (text_is(value, isnull, "basic") || text_is(value, isnull, "pro"))
+		{
+			value = dashie_scan_get(scan, &columns[4], &isnull);
+			if (isnull || text_is(value, isnull, "active") || text_is(value, isnull, "trialing") ||
+				text_is(value, isnull, "past_due"))
+				country->paid++;
+		}
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+	return true;
+}
+
+enum
+{
+	OUT_COUNTRY,
+	OUT_USERS,
+	OUT_ACTIVE,
+	OUT_TRIAL,
+	OUT_PAID,
+	OUT_AVERAGE,
+	OUT_COLUMNS
+};
+
+/*
+ * write_countries makes geographic_stats hold exactly the countries that have
+ * a user; rows that are right already stay untouched.
+ */
+static int64
+write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, bool has_tiers)
+{
+	static const Oid types[OUT_COLUMNS] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, NUMERICOID};
+	Datum	   *values[OUT_COLUMNS];
+	bool	   *nulls[OUT_COLUMNS];
+	int			n = 0;
+	Oid			array_types[OUT_COLUMNS + 1];
+	Datum		arguments[OUT_COLUMNS + 1];
+	char	   *name = dashie_relation_name(geographic);
+	int64		changed;
+
+	for (int i = 0; i < OUT_COLUMNS; i++)
+	{
+		values[i] = palloc0(COUNTRIES * sizeof(Datum));
+		nulls[i] = palloc0(COUNTRIES * sizeof(bool));
+	}
+	for (int i = 0; i < COUNTRIES; i++)
+	{
+		const CountryCounts *country = &counts[i];
+		char		code[3] = {(char) ('A' + i / 26), (char) ('A' + i % 26), '\0'};
+
+		if (country->users == 0)
+			continue;
+		values[OUT_COUNTRY][n] = CStringGetTextDatum(code);
+		values[OUT_USERS][n] = Int64GetDatum(country->users);
+		values[OUT_ACTIVE][n] = Int64GetDatum(country->active);
+		nulls[OUT_ACTIVE][n] = !OidIsValid(metrics->sessions_rel);
+		values[OUT_TRIAL][n] = Int64GetDatum(country->trial);
+		values[OUT_PAID][n] = Int64GetDatum(country->paid);
+		nulls[OUT_TRIAL][n] = nulls[OUT_PAID][n] = !has_tiers;
+		nulls[OUT_AVERAGE][n] = country->ended == 0;
+		if (country->ended > 0)
+			values[OUT_AVERAGE][n] = average_minutes(country->duration, country->ended);
+		n++;
+	}
+	for (int i = 0; i < OUT_COLUMNS; i++)
+	{
+		int			lower = 1;
+		int16		length;
+		bool		byval;
+		char		align;
+
+		get_typlenbyvalalign(types[i], &length, &byval, &align);
+		array_types[i] = get_array_type(types[i]);
+		arguments[i] = PointerGetDatum(construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i],
+														  length, byval, align));
+	}
+	array_types[OUT_COLUMNS] = TIMESTAMPTZOID;
+	arguments[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
+
+	dashie_query_begin();
+	changed = (int64) dashie_query(psprintf("DELETE FROM %s WHERE country_code <> ALL ($1)", name), 1,
+								   array_types, arguments, NULL);
+	changed += (int64) dashie_query(
+		psprintf("INSERT INTO %s AS g (country_code, total_users, active_users_30d, trial_users,"
+				 " paid_users, avg_session_duration_minutes, last_updated)"
+				 " SELECT n.c, n.users, n.active, n.trial, n.paid, n.average, $7"
+				 " FROM unnest($1, $2, $3, $4, $5, $6) AS n (c, users, active, trial, paid, average)"
+				 " ON CONFLICT (country_code) DO UPDATE SET total_users = excluded.total_users,"
+				 " active_users_30d = excluded.active_users_30d, trial_users = excluded.trial_users,"
+				 " paid_users = excluded.paid_users,"
+				 " avg_session_duration_minutes = excluded.avg_session_duration_minutes,"
+				 " last_updated = excluded.last_updated"
+				 " WHERE (g.total_users, g.active_users_30d, g.trial_users, g.paid_users,"
+				 " g.avg_session_duration_minutes)"
+				 " IS DISTINCT FROM (excluded.total_users, excluded.active_users_30d,"
+				 " excluded.trial_users, excluded.paid_users, excluded.avg_session_duration_minutes)",
+				 name),
+		OUT_COLUMNS + 1, array_types, arguments, NULL);
+	dashie_query_end();
+	return changed;
+}
+
+/* The statistics as of a day whose pages, like all others, are up to date. */
+static int64
+write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
+{
+	MemoryContext old = MemoryContextSwitchTo(metrics->context);
+	CountryCounts *counts = palloc0(COUNTRIES * sizeof(CountryCounts));
+	UserSet    *active = read_window(metrics, as_of, counts);
+	bool		has_tiers;
+	int64		changed;
+
+	countries_future(metrics);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry  *user = metrics->by_number[number];
+		CountryCounts *country;
+
+		if (user == NULL || !user_is_there(user) || user->anonymous)
+			continue;
+		country = &counts[country_index(user->country)];
+		country->users++;
+		if (roaring_bitmap_contains(active, number))
+			country->active++;
+	}
+	has_tiers = count_tiers(metrics, counts);
+	if (!has_tiers)
+		ereport(NOTICE,
+				(errmsg("trial_users and paid_users are NULL: there is no table public.user_profiles "
+						"that role \"%s\" can read",
+						GetUserNameFromId(GetUserId(), false))));
+	changed = write_countries(metrics, geographic, counts, has_tiers);
+	MemoryContextSwitchTo(old);
+	return changed;
+}
+
+Datum
+dashie_refresh_geographic_stats(PG_FUNCTION_ARGS)
+{
+	DashieGuard guard;
+	Oid			geographic;
+	Metrics    *metrics;
+	DateADT		as_of = PG_ARGISNULL(0) ? 0 : dashie_day_argument("as_of", DASHIE_ARG(0));
+	bool		more;
+	int64		changed;
+
+	dashie_enter(&guard);
+	geographic = dashie_enabled_oid_required("geographic_stats");
+	metrics = metrics_open(&guard, geographic, false);
+	if (PG_ARGISNULL(0))
+		as_of = metrics->today;
+	if (as_of > metrics->today)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"as_of\" (%s) is in the future", dashie_day_text(as_of)),
+				 errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
+						   pg_get_timezone_name(metrics->zone))));
+
+	metrics_absorb_marks(metrics);
+	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, false, &more, NULL);
+	changed = write_statistics(metrics, geographic, as_of);
+	metrics_close(metrics);
+	dashie_leave(&guard);
+	PG_RETURN_INT32((int32) changed);
+}
+
+/*
+ * dashie_geographic_step is one step of the job: pages that are missing first,
+ * then the statistics as of today.
+ */
+bool
+dashie_geographic_step(JobStep *step)
+{
+	DashieGuard guard = *step->guard;
+	Oid			geographic = dashie_enabled_oid_required("geographic_stats");
+	Metrics    *metrics = metrics_open(&guard, geographic, false);
+	bool		more;
+
+	metrics_absorb_marks(metrics);
+	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, true, &more, NULL);
+	if (!more)
+		step->rows += write_statistics(metrics, geographic, metrics->today);
+	metrics_close(metrics);
+	return more;
+}

@@ -1,0 +1,367 @@
+/*
+ * page.c
+ *		The page of a day: in memory, as bytes, and in dashie.day_page.
+ *
+ * The entries as bytes: a version byte, the number of entries, and for each,
+ * in ascending order of (user, country): the user's distance from the one
+ * before, flags, the country's two letters if it has one, sessions, ended
+ * sessions, and the duration in microseconds if any ended.  Integers are
+ * variable-length, seven bits a byte; the duration is zigzag-coded.
+ *
+ * The owner of the table can write what they like into it: reading checks
+ * every byte, and what does not fit is an error (XX001).
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "common/query.h"
+#include "metrics/engine.h"
+
+#define ENTRIES_VERSION		1
+#define FLAG_LATEST			0x01
+#define FLAG_COUNTRY		0x02
+#define FLAG_ENDED			0x04
+#define FLAGS_KNOWN			0x07
+#define MIN_ENTRY_BYTES		3
+
+static void
+put_number(StringInfo buf, uint64 number)
+{
+	while (number >= 0x80)
+	{
+		appendStringInfoCharMacro(buf, (char) (number | 0x80));
+		number >>= 7;
+	}
+	appendStringInfoCharMacro(buf, (char) number);
+}
+
+bytea *
+page_entries_to_bytes(const PageEntry *entries, int nentries)
+{
+	StringInfoData buf;
+	int32		user = 0;
+	bytea	   *bytes;
+
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	appendStringInfoCharMacro(&buf, ENTRIES_VERSION);
+	put_number(&buf, nentries);
+	for (int i = 0; i < nentries; i++)
+	{
+		const PageEntry *entry = &entries[i];
+
+		put_number(&buf, entry->user - user);
+		user = entry->user;
+		appendStringInfoCharMacro(&buf, (entry->latest ? FLAG_LATEST : 0) |
+											(entry->country != NO_COUNTRY ? FLAG_COUNTRY : 0) |
+											(entry->ended > 0 ? FLAG_ENDED : 0));
+		if (entry->country != NO_COUNTRY)
+		{
+			appendStringInfoCharMacro(&buf, entry->country >> 8);
+			appendStringInfoCharMacro(&buf, entry->country & 0xFF);
+		}
+		put_number(&buf, entry->sessions);
+		if (entry->ended > 0)
+		{
+			put_number(&buf, entry->ended);
+			put_number(&buf, ((uint64) entry->duration << 1) ^ (uint64) (entry->duration >> 63));
+		}
+	}
+	bytes = (bytea *) buf.data;
+	SET_VARSIZE(bytes, buf.len);
+	return bytes;
+}
+
+static void
+invalid_entries(const char *problem)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("invalid entries in dashie.day_page: %s", problem)));
+}
+
+typedef struct Reader
+{
+	const unsigned char *next;
+	const unsigned char *end;
+} Reader;
+
+static unsigned char
+take_byte(Reader *reader)
+{
+	if (reader->next == reader->end)
+		invalid_entries("truncated");
+	return *reader->next++;
+}
+
+static uint64
+take_number(Reader *reader, uint64 max)
+{
+	uint64		number = 0;
+
+	for (int shift = 0;; shift += 7)
+	{
+		unsigned char byte = take_byte(reader);
+
+		if (shift == 63 && byte > 1)
+			invalid_entries("number too large");
+		number |= (uint64) (byte & 0x7F) << shift;
+		if (byte < 0x80)
+			break;
+		if (shift == 63)
+			invalid_entries("number too long");
+	}
+	if (number > max)
+		invalid_entries("number out of range");
+	return number;
+}
+
+PageEntry *
+page_entries_from_bytes(const bytea *bytes, int *nentries)
+{
+	Reader		reader;
+	uint64		count;
+	PageEntry  *entries;
+	int64		user = 0;
+
+	reader.next = (const unsigned char *) VARDATA_ANY(bytes);
+	reader.end = reader.next + VARSIZE_ANY_EXHDR(bytes);
+	if (take_byte(&reader) != ENTRIES_VERSION)
+		invalid_entries("unknown version");
+	count = take_number(&reader, (reader.end - reader.next) / MIN_ENTRY_BYTES + 1);
+	entries = palloc_extended((count + 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		PageEntry  *entry = &entries[i];
+		unsigned char flags;
+
+		user += take_number(&reader, PG_INT32_MAX);
+		if (user > PG_INT32_MAX)
+			invalid_entries("user number out of range");
+		entry->user = (int32) user;
+		flags = take_byte(&reader);
+		if ((flags & ~FLAGS_KNOWN) != 0)
+			invalid_entries("unknown flags");
+		entry->latest = (flags & FLAG_LATEST) != 0;
+		entry->country = NO_COUNTRY;
+		if ((flags & FLAG_COUNTRY) != 0)
+		{
+			unsigned char first = take_byte(&reader);
+			unsigned char second = take_byte(&reader);
+
+			if (first < 'A' || first > 'Z' || second < 'A' || second > 'Z')
+				invalid_entries("no country code");
+			entry->country = (CountryCode) (first << 8 | second);
+		}
+		entry->sessions = (int64) take_number(&reader, PG_INT32_MAX);
+		entry->ended = 0;
+		entry->duration = 0;
+		if ((flags & FLAG_ENDED) != 0)
+		{
+			uint64		zigzag;
+
+			entry->ended = (int64) take_number(&reader, PG_INT32_MAX);
+			zigzag = take_number(&reader, PG_UINT64_MAX);
+			entry->duration = (int64) (zigzag >> 1) ^ -(int64) (zigzag & 1);
+		}
+		if (entry->sessions == 0 || entry->ended > entry->sessions ||
+			((flags & FLAG_ENDED) != 0 && entry->ended == 0))
+			invalid_entries("inconsistent counts");
+		if (i > 0 && (entry[-1].user > entry->user ||
+					  (entry[-1].user == entry->user && entry[-1].country >= entry->country)))
+			invalid_entries("out of order");
+	}
+	if (reader.next != reader.end)
+		invalid_entries("trailing bytes");
+	*nentries = (int) count;
+	return entries;
+}
+
+static UserSet *
+set_field(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		value = dashie_field(row, column, &isnull);
+
+	if (isnull)
+		return user_set_create();
+	return user_set_from_bytes(DatumGetByteaPP(value));
+}
+
+static int64
+count_field(uint64 row, int column, bool *present)
+{
+	bool		isnull;
+	Datum		value = dashie_field(row, column, &isnull);
+
+	*present = !isnull;
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+/*
+ * pages_load returns one page for each day of [from, to], whether stored or
+ * not, in the current memory context.
+ */
+DayPage *
+pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			npages = to - from + 1;
+	DayPage    *pages = palloc0(npages * sizeof(DayPage));
+	Oid			types[] = {DATEOID, DATEOID};
+	Datum		values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
+	uint64		nrows;
+
+	for (int i = 0; i < npages; i++)
+		pages[i].day = from + i;
+
+	dashie_query_begin();
+	nrows = dashie_query(with_contents
+							 ? "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
+							   " returning_users::bigint, active_dashboards::bigint,"
+							   " active, entries, dashboards, heartbeats"
+							   " FROM dashie.day_page WHERE day BETWEEN $1 AND $2"
+							 : "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
+							   " returning_users::bigint, active_dashboards::bigint"
+							   " FROM dashie.day_page WHERE day BETWEEN $1 AND $2",
+						 2, types, values, NULL);
+	for (uint64 row = 0; row < nrows; row++)
+	{
+		DayPage    *page = &pages[DatumGetDateADT(dashie_field(row, 1, NULL)) - from];
+		bool		present;
+		bool		isnull;
+		Datum		value;
+		MemoryContext spi;
+
+		page->stored = true;
+		page->dirty = DatumGetBool(dashie_field(row, 2, NULL));
+		page->final = DatumGetBool(dashie_field(row, 3, NULL));
+		page->sessions = count_field(row, 4, &page->has_sessions);
+		page->ended = count_field(row, 5, &present);
+		page->duration = count_field(row, 6, &present);
+		page->returning = (int32) count_field(row, 7, &present);
+		page->ndashboards = (int32) count_field(row, 8, &page->has_dashboards);
+		if (!with_contents)
+			continue;
+
+		spi = MemoryContextSwitchTo(caller);
+		page->active = set_field(row, 9);
+		value = dashie_field(row, 10, &isnull);
+		if (!isnull)
+			page->entries = page_entries_from_bytes(DatumGetByteaPP(value), &page->nentries);
+		page->dashboards = set_field(row, 11);
+		page->heartbeats = set_field(row, 12);
+		MemoryContextSwitchTo(spi);
+	}
+	dashie_query_end();
+
+	for (int i = 0; with_contents && i < npages; i++)
+	{
+		if (pages[i].active == NULL)
+		{
+			pages[i].active = user_set_create();
+			pages[i].dashboards = user_set_create();
+			pages[i].heartbeats = user_set_create();
+		}
+	}
+	return pages;
+}
+
+static bytea *
+digest(DateADT day, bytea *const *parts, int nparts)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	char	   *text = dashie_day_text(day);
+
+	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	if (hash == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (pg_cryptohash_init(hash) < 0 || pg_cryptohash_update(hash, (uint8 *) text, strlen(text)) < 0)
+		elog(ERROR, "could not compute SHA-256");
+	for (int i = 0; i < nparts; i++)
+	{
+		uint8		size[4];
+		uint32		length = VARSIZE_ANY_EXHDR(parts[i]);
+
+		for (int j = 0; j < 4; j++)
+			size[j] = (uint8) (length >> (8 * j));
+		if (pg_cryptohash_update(hash, size, 4) < 0 ||
+			pg_cryptohash_update(hash, (uint8 *) VARDATA_ANY(parts[i]), length) < 0)
+			elog(ERROR, "could not compute SHA-256");
+	}
+	if (pg_cryptohash_final(hash, (uint8 *) VARDATA(result), PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not compute SHA-256");
+	pg_cryptohash_free(hash);
+	return result;
+}
+
+static char *
+snapshot_text(Snapshot snapshot)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%u:%u:", snapshot->xmin, snapshot->xmax);
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+		appendStringInfo(&buf, "%s%u", i > 0 ? "," : "", snapshot->xip[i]);
+	return buf.data;
+}
+
+/*
+ * page_store writes a computed page: clean, with its digest.
+ */
+void
+page_store(Metrics *metrics, DayPage *page)
+{
+	Oid			types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID,
+						   INT4OID, INT4OID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
+	Datum		values[lengthof(types)];
+	char		nulls[lengthof(types) + 1] = "              ";
+	bytea	   *parts[4];
+
+	parts[0] = user_set_to_bytes(page->active);
+	parts[1] = page_entries_to_bytes(page->entries, page->nentries);
+	parts[2] = user_set_to_bytes(page->dashboards);
+	parts[3] = user_set_to_bytes(page->heartbeats);
+
+	values[0] = DateADTGetDatum(page->day);
+	values[1] = BoolGetDatum(page->final);
+	values[2] = TimestampTzGetDatum(metrics->now);
+	values[3] = CStringGetTextDatum(snapshot_text(metrics->snapshot));
+	values[4] = Int64GetDatum(page->sessions);
+	values[5] = Int64GetDatum(page->ended);
+	values[6] = Int64GetDatum(page->duration);
+	values[7] = Int32GetDatum(page->returning);
+	values[8] = Int32GetDatum(page->ndashboards);
+	for (int i = 0; i < 4; i++)
+		values[9 + i] = PointerGetDatum(parts[i]);
+	values[13] = PointerGetDatum(digest(page->day, parts, 4));
+	if (!page->has_sessions)
+		nulls[4] = nulls[5] = nulls[6] = nulls[7] = 'n';
+	if (!page->has_dashboards)
+		nulls[8] = 'n';
+
+	dashie_query_begin();
+	dashie_query("INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
+				 " ended_sessions, ended_microseconds, returning_users, active_dashboards,"
+				 " active, entries, dashboards, heartbeats, digest)"
+				 " VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+				 " ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
+				 " snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
+				 " returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
+				 " dashboards = $12, heartbeats = $13, digest = $14",
+				 lengthof(types), types, values, nulls);
+	dashie_query_end();
+	page->stored = true;
+	page->dirty = false;
+}

@@ -1,0 +1,242 @@
+/*
+ * prepare.c
+ *		What enable(), disable(), configure('timezone') and retention need of
+ *		the metrics.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/query.h"
+#include "common/relation.h"
+#include "metrics/engine.h"
+#include "metrics/metrics.h"
+#include "roadmap/roadmap.h"
+
+/*
+ * run_ddl runs one of the files of metrics/ddl, which the install script put
+ * into dashie.table_ddl.
+ */
+static void
+run_ddl(const char *name, const char *table)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	char	   *ddl;
+	char	   *mark;
+
+	dashie_query_begin();
+	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values, NULL) != 1)
+		elog(ERROR, "DDL \"%s\" is missing", name);
+	ddl = dashie_field_text(0, 1);
+	while (table != NULL && (mark = strstr(ddl, "@table@")) != NULL)
+	{
+		*mark = '\0';
+		ddl = psprintf("%s%s%s", ddl, table, mark + strlen("@table@"));
+	}
+	dashie_command(ddl);
+	dashie_query_end();
+}
+
+static bool
+has_trigger(Oid relid, const char *name)
+{
+	Oid			types[] = {OIDOID, NAMEOID};
+	Datum		values[] = {ObjectIdGetDatum(relid), DirectFunctionCall1(namein, CStringGetDatum(name))};
+	bool		found;
+
+	dashie_query_begin();
+	found = dashie_query("SELECT FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2", 2, types, values, NULL) > 0;
+	dashie_query_end();
+	return found;
+}
+
+static bool
+metrics_wanted(void)
+{
+	return OidIsValid(dashie_relation_oid("dashie", "changed_range"));
+}
+
+void
+dashie_metrics_prepare(const char *table_name, Oid relid)
+{
+	char	   *table = dashie_relation_name(relid);
+
+	if (strcmp(table_name, "daily_metrics") == 0 || strcmp(table_name, "geographic_stats") == 0)
+	{
+		run_ddl("metrics_state", NULL);
+		if (!metrics_wanted())
+			run_ddl("metrics_changed", NULL);
+	}
+	else if (strcmp(table_name, "user_sessions") == 0)
+	{
+		run_ddl("metrics_floor", NULL);
+		if (!has_trigger(relid, "dashie_changed"))
+		{
+			/* what happened to the table without the trigger is unknown */
+			run_ddl("metrics_sessions", table);
+			if (metrics_wanted())
+			{
+				dashie_query_begin();
+				dashie_command("INSERT INTO dashie.changed_range VALUES ('-infinity', 'infinity')");
+				dashie_query_end();
+			}
+		}
+	}
+	else if (strcmp(table_name, "dashboards") == 0)
+	{
+		if (!has_trigger(relid, "dashie_heartbeat"))
+			run_ddl("metrics_dashboards", table);
+	}
+}
+
+/*
+ * dashie_metrics_release drops the table of marks when nothing reads it any
+ * more, so that it does not grow.  Pages and numbers stay; when metrics are
+ * enabled again, all that can be computed from rows is.
+ */
+void
+dashie_metrics_release(void)
+{
+	if (dashie_enabled_schema("daily_metrics") != NULL || dashie_enabled_schema("geographic_stats") != NULL ||
+		!metrics_wanted())
+		return;
+	dashie_query_begin();
+	dashie_command("DROP TABLE dashie.changed_range");
+	dashie_query_end();
+}
+
+/*
+ * unrepeatable says why a finished day could not be computed again from rows;
+ * NULL if each could.
+ */
+static char *
+unrepeatable(Metrics *metrics)
+{
+	MemoryContext context = AllocSetContextCreate(metrics->context, "dashie page check", ALLOCSET_DEFAULT_SIZES);
+	DateADT		first;
+	DateADT		last;
+	bool		isnull;
+	char	   *reason = NULL;
+
+	dashie_query_begin();
+	dashie_query("SELECT min(day), max(day) FROM dashie.day_page WHERE final", 0, NULL, NULL, NULL);
+	first = DatumGetDateADT(dashie_field(0, 1, &isnull));
+	last = isnull ? first : DatumGetDateADT(dashie_field(0, 2, NULL));
+	dashie_query_end();
+	if (isnull)
+		return NULL;
+	if (first < metrics->first_open_day)
+		return psprintf("Retention has removed sessions of %s.", dashie_day_text(first));
+
+	numbers_load(metrics);
+	for (DateADT day = first; day <= last && reason == NULL; day++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		DayPage    *page = pages_load(metrics, day, day, true);
+		bool		departed = false;
+		roaring_uint32_iterator_t it;
+
+		for (roaring_init_iterator(page->active, &it); it.has_value && !departed;
+			 roaring_advance_uint32_iterator(&it))
+		{
+			UserEntry  *user = numbers_by_number(metrics, it.current_value);
+
+			departed = user == NULL || !user_is_there(user);
+		}
+		for (int i = 0; i < page->nentries && !departed; i++)
+			departed = page->entries[i].user != 0 && numbers_gone(metrics, page->entries[i].user);
+		MemoryContextSwitchTo(metrics->context);
+		if (departed)
+			reason = psprintf("A user who was active on %s is gone.", dashie_day_text(day));
+		else if (page->final && !roaring_bitmap_is_empty(page->heartbeats))
+			reason = psprintf("The heartbeats of %s are only known by their day.", dashie_day_text(day));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	return reason;
+}
+
+void
+dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
+{
+	Oid			page_rel = dashie_relation_oid("dashie", "day_page");
+	DashieGuard inner = *guard;
+	Metrics    *metrics;
+	Oid			user;
+	int			context;
+	char	   *reason;
+
+	if (!OidIsValid(page_rel) || pg_tzset(zone_name) == dashie_timezone())
+		return;
+
+	GetUserIdAndSecContext(&user, &context);
+	metrics = metrics_open(&inner, page_rel, false);
+	metrics_absorb_marks(metrics);
+	reason = unrepeatable(metrics);
+	if (reason != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the time zone cannot be changed to \"%s\": finished days could not be computed again",
+						zone_name),
+				 errdetail_internal("%s", reason)));
+	dashie_query_begin();
+	dashie_query("UPDATE dashie.day_page SET dirty = true WHERE NOT dirty", 0, NULL, NULL, NULL);
+	dashie_query_end();
+	metrics_close(metrics);
+	SetUserIdAndSecContext(user, context);
+}
+
+TimestampTz
+dashie_metrics_complete_before(void)
+{
+	Oid			page_rel = dashie_relation_oid("dashie", "day_page");
+	Oid			sessions = dashie_enabled_oid("user_sessions");
+	Metrics		metrics = {0};
+	DateADT		first;
+	DateADT		yesterday;
+	DateADT		day;
+	bool		isnull;
+	DayPage    *pages;
+
+	if (!OidIsValid(page_rel) || !metrics_wanted() || !OidIsValid(sessions))
+		return DT_NOEND;
+
+	/* no refresh may turn marks into dirty pages until the caller has committed */
+	LockRelationOid(page_rel, ShareUpdateExclusiveLock);
+	metrics.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	metrics.zone = dashie_timezone();
+	metrics_load_retention_floor(&metrics);
+	UnregisterSnapshot(metrics.snapshot);
+	yesterday = dashie_today(metrics.zone) - 1;
+
+	dashie_query_begin();
+	dashie_query(psprintf("SELECT min(started_at) FROM %s", dashie_relation_name(sessions)), 0, NULL, NULL, NULL);
+	first = dashie_day_of(DatumGetTimestampTz(dashie_field(0, 1, &isnull)), metrics.zone);
+	dashie_query_end();
+	if (isnull)
+		return dashie_day_start(yesterday + 1, metrics.zone);
+
+	first = Max(first, metrics.first_open_day);
+	if (first > yesterday)
+		return dashie_day_start(Min(first, yesterday + 1), metrics.zone);
+	pages = pages_load(&metrics, first, yesterday, false);
+	for (day = first; day <= yesterday; day++)
+	{
+		DayPage    *page = &pages[day - first];
+
+		if (!page->stored || page->dirty || !page->final || !page->has_sessions)
+			break;
+	}
+	pfree(pages);
+	return dashie_day_start(day, metrics.zone);
+}
