@@ -95,9 +95,9 @@ read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
 }
 
 static bool
-text_is(Datum value, bool isnull, const char *text)
+text_is(Datum value, bool isnull, const char *word)
 {
-	return !isnull && strcmp(TextDatumGetCString(value), text) == 0;
+	return !isnull && strcmp(TextDatumGetCString(value), word) == 0;
 }
 
 /* Length of a trial in days: the application's own figure, else the setting. */
