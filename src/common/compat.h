@@ -17,6 +17,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 
@@ -26,9 +27,13 @@
 	object_ownercheck(RelationRelationId, (relid), (role))
 #define dashie_owns_database(dbid, role) \
 	object_ownercheck(DatabaseRelationId, (dbid), (role))
+#define dashie_may_use_schema(nspid, role) \
+	(object_aclcheck(NamespaceRelationId, (nspid), (role), ACL_USAGE) == ACLCHECK_OK)
 #else
 #define dashie_owns_relation(relid, role) pg_class_ownercheck((relid), (role))
 #define dashie_owns_database(dbid, role) pg_database_ownercheck((dbid), (role))
+#define dashie_may_use_schema(nspid, role) \
+	(pg_namespace_aclcheck((nspid), (role), ACL_USAGE) == ACLCHECK_OK)
 #endif
 
 /* 18 added the instrumentation argument */

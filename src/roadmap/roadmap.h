@@ -8,6 +8,19 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
+#include "utils/rel.h"
+
+#include "common/owner.h"
+
+/* What the roadmap waits for before a table is added. */
+typedef enum RoadmapTrigger
+{
+	TRIGGER_DECISION = 0,		/* a person decides */
+	TRIGGER_USERS,				/* enough users */
+	TRIGGER_BETA_OFF			/* access_control_config: beta_mode_enabled */
+} RoadmapTrigger;
+
 /* What the roadmap says about one of its tables. */
 typedef struct RoadmapTable
 {
@@ -16,6 +29,8 @@ typedef struct RoadmapTable
 	const char *phase_name;
 	const char *priority;
 	const char *trigger_text;
+	RoadmapTrigger trigger;
+	int			trigger_users;	/* for TRIGGER_USERS */
 	const char *requires;		/* table enabled first, or NULL */
 	bool		uses_metrics;	/* needs the metrics' own tables */
 	const char *keep;			/* default retention as interval text, or NULL: for ever */
@@ -37,5 +52,54 @@ extern Oid	dashie_enabled_oid(const char *table_name);
 extern Oid	dashie_enabled_oid_required(const char *table_name);
 /* Schema where it is registered, NULL if it is not enabled. */
 extern char *dashie_enabled_schema(const char *table_name);
+
+/*
+ * Inside the slice: one table on its way to being enabled.
+ */
+
+/* What was left out because Supabase's roles or auth.uid() are not there. */
+typedef struct EnableSkipped
+{
+	List	   *missing;		/* of char *, each once: 'role "anon"', 'function auth.uid()' */
+} EnableSkipped;
+
+typedef struct Enabling
+{
+	const DashieGuard *guard;
+	const RoadmapTable *table;
+	const char *schema;
+	EnableSkipped *skipped;
+	const char *sql;			/* the DDL being run, for error messages */
+
+	Oid			relid;			/* once it exists */
+	bool		existed;		/* before this call: compare, and add what is missing */
+	bool		registered;		/* was enabled before this call: its rights are the owner's matter */
+	int			changes;		/* statements run */
+	List	   *differences;	/* of char *: why the table cannot be adopted */
+} Enabling;
+
+/* ddl.c */
+extern List *dashie_ddl_parse(const char *sql);
+extern char *dashie_ddl_fill(const char *ddl, const char *schema, const char *user_sessions);
+extern void dashie_ddl_execute(const char *sql, Node *statement);
+extern void dashie_ddl_run(Enabling *enabling, Node *statement);
+extern void dashie_ddl_differ(Enabling *enabling, const char *format, ...) pg_attribute_printf(2, 3);
+
+/* adopt.c */
+extern void dashie_adopt_columns(Enabling *enabling, CreateStmt *statement);
+extern void dashie_adopt_constraints(Enabling *enabling, CreateStmt *statement);
+extern void dashie_adopt_column(Enabling *enabling, AlterTableCmd *command);
+extern void dashie_adopt_constraint(Enabling *enabling, Constraint *constraint);
+extern void dashie_adopt_index(Enabling *enabling, IndexStmt *statement);
+
+/* access.c */
+extern void dashie_access_policy(Enabling *enabling, CreatePolicyStmt *statement);
+extern void dashie_access_grant(Enabling *enabling, GrantStmt *statement);
+extern void dashie_access_adopt(Enabling *enabling);
+extern void dashie_access_report(const EnableSkipped *skipped);
+
+/* users.c */
+extern void dashie_users_require(void);
+extern bool dashie_users_count(int64 *count, const char **problem);
 
 #endif							/* DASHIE_ROADMAP_H */

@@ -1,0 +1,34 @@
+-- stripe_webhook_events (phase 5): audit trail of Stripe's events.
+CREATE TABLE @schema@.stripe_webhook_events (
+	id uuid DEFAULT gen_random_uuid() CONSTRAINT stripe_webhook_events_pkey PRIMARY KEY,
+	stripe_event_id text NOT NULL CONSTRAINT stripe_webhook_events_stripe_event_id_key UNIQUE,
+	event_type text NOT NULL,
+	user_id uuid CONSTRAINT stripe_webhook_events_user_id_fkey
+		REFERENCES auth.users (id) ON DELETE SET NULL,
+	old_tier text,
+	new_tier text,
+	processed_at timestamptz,
+	event_data jsonb NOT NULL,
+	processing_status text DEFAULT 'pending'
+		CONSTRAINT stripe_webhook_events_processing_status_check
+		CHECK (processing_status IN
+			('pending', 'processing', 'processed', 'skipped', 'failed', 'dead')),
+	error_message text,
+	retry_count integer DEFAULT 0
+		CONSTRAINT stripe_webhook_events_retry_count_check CHECK (retry_count >= 0),
+	created_at timestamptz DEFAULT now()
+);
+
+CREATE INDEX idx_stripe_webhooks_event_type ON @schema@.stripe_webhook_events (event_type);
+CREATE INDEX idx_stripe_webhooks_user ON @schema@.stripe_webhook_events (user_id);
+CREATE INDEX idx_stripe_webhooks_status ON @schema@.stripe_webhook_events (processing_status);
+
+-- Access. What a default privilege of the schema gave away is taken back first.
+ALTER TABLE @schema@.stripe_webhook_events ENABLE ROW LEVEL SECURITY;
+REVOKE ALL ON @schema@.stripe_webhook_events FROM PUBLIC, anon, authenticated, service_role CASCADE;
+GRANT SELECT ON @schema@.stripe_webhook_events TO authenticated;
+GRANT SELECT, INSERT, UPDATE, DELETE ON @schema@.stripe_webhook_events TO service_role;
+CREATE POLICY dashie_own_rows ON @schema@.stripe_webhook_events
+	FOR SELECT TO authenticated USING (user_id = (SELECT auth.uid()));
+CREATE POLICY dashie_service_role ON @schema@.stripe_webhook_events
+	TO service_role USING (true) WITH CHECK (true);
