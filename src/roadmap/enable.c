@@ -118,7 +118,7 @@ check_table(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s.%s\" is not a table", name->schemaname, name->relname),
-				 errhint("Rename or drop it, so that dashie.enable() can make its own.")));
+				 errhint("Rename or drop it, so that dashie.enable() can make the table.")));
 	dashie_require_owner(relid);
 }
 
@@ -169,10 +169,9 @@ report_differences(const Enabling *enabling)
 		appendStringInfo(&list, "%s%s", list.len > 0 ? "\n" : "", (char *) lfirst(lc));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-			 errmsg("table \"%s.%s\" is not as the roadmap has it", enabling->schema,
-					enabling->table->name),
-			 errdetail("%s", list.data),
-			 errhint("Change the table, or rename it so that dashie.enable() makes its own.")));
+			 errmsg("table \"%s.%s\" cannot be enabled", enabling->schema, enabling->table->name),
+			 errdetail("It is not as the roadmap has it:\n%s", list.data),
+			 errhint("Change the table, or move it to another schema with its indexes: ALTER TABLE ... SET SCHEMA.")));
 }
 
 /* CREATE TABLE: a new table is made; one that exists is compared and completed. */
@@ -402,6 +401,23 @@ enable_one(Enabling *enabling, const char *schema)
 	return enabling->registered && enabling->changes == 0 ? "unchanged" : "adopted";
 }
 
+/* Adds the tables that the wanted ones need, unless they are enabled somewhere. */
+static void
+want_needed(bool *wanted)
+{
+	for (int i = ROADMAP_TABLES - 1; i >= 0; i--)
+	{
+		const RoadmapTable *needed;
+
+		if (!wanted[i] || dashie_roadmap_tables[i].requires == NULL)
+			continue;
+		needed = dashie_roadmap_get(dashie_roadmap_tables[i].requires);
+		Assert(needed < &dashie_roadmap_tables[i]);
+		if (!OidIsValid(dashie_enabled_oid(needed->name)))
+			wanted[needed - dashie_roadmap_tables] = true;
+	}
+}
+
 /*
  * enable_tables enables the wanted ones, and what they need, in the order of
  * the roadmap, with a row of the result for each.
@@ -414,24 +430,13 @@ enable_tables(FunctionCallInfo fcinfo, bool *wanted, const char *schema)
 	DashieRows	rows;
 	Relation	registry;
 
-	for (int i = ROADMAP_TABLES - 1; i >= 0; i--)
-		if (wanted[i] && dashie_roadmap_tables[i].requires != NULL)
-		{
-			const RoadmapTable *needed = dashie_roadmap_get(dashie_roadmap_tables[i].requires);
-
-			/* where it is enabled already, its schema does not matter */
-			Assert(needed < &dashie_roadmap_tables[i]);
-			if (!wanted[needed - dashie_roadmap_tables] &&
-				!OidIsValid(dashie_enabled_oid(needed->name)))
-				wanted[needed - dashie_roadmap_tables] = true;
-		}
-
 	dashie_enter(&guard);
 	dashie_rows_begin(fcinfo, &rows);
 	if (schema != NULL)
 		require_schema(schema);
 	registry = lock_registry();
 	dashie_users_require();
+	want_needed(wanted);
 
 	for (int i = 0; i < ROADMAP_TABLES; i++)
 	{
