@@ -1,0 +1,27 @@
+/*
+ * retention.h
+ *		How long the rows of a roadmap table are kept.
+ */
+#ifndef DASHIE_RETENTION_H
+#define DASHIE_RETENTION_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+/*
+ * How long rows of the table are kept: what set_retention() stored, else the
+ * roadmap's default; NULL means for ever.  Needs no rights.  Palloc'd.
+ */
+extern Interval *dashie_retention_of(const char *table_name);
+
+/* The instant before which rows of the table have expired; DT_NOBEGIN where they are kept for ever. */
+extern TimestampTz dashie_retention_cutoff(const char *table_name);
+
+/*
+ * True while retention deletes rows: they leave their part of the finished
+ * days behind, so the trigger that marks changed days must not mark them.
+ */
+extern bool dashie_retention_deleting;
+
+#endif							/* DASHIE_RETENTION_H */
