@@ -11,28 +11,26 @@
  * widget_analytics go whole (partition/).
  *
  * Sessions stay until the days that they touch are in the metrics, final and
- * unchanged since.  One statement, so one snapshot, sees the sessions, the
- * days' pages and the marks of changed days; in the same transaction
- * dashie.retention_floor records from where on history is still whole, which
- * is how a refresh knows the days that it must not count again.
+ * unchanged since.  dashie.retention_floor records, in the transaction that
+ * removes sessions, the start of the day from which on history is still whole;
+ * a refresh never counts an earlier day again.  So the floor must not pass a
+ * day that a refresh has yet to count: the DELETE itself looks, with the
+ * snapshot that it reads the sessions with, that no day from the floor up to
+ * its limit is dirty or marked as changed.
  *
- * Every table is worked on in a subtransaction of its own: one that fails is
- * reported, and the others go on.
+ * Every table is worked on in a subtransaction of its own, and waits for its
+ * lock no longer than maintenance_lock_timeout_ms: one that fails is reported,
+ * and the others go on.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "common/day.h"
@@ -42,6 +40,7 @@
 #include "common/rows.h"
 #include "common/setting.h"
 #include "jobs/job.h"
+#include "metrics/marks.h"
 #include "metrics/metrics.h"
 #include "partition/partition.h"
 #include "retention/retention.h"
@@ -49,14 +48,13 @@
 
 PG_FUNCTION_INFO_V1(dashie_apply_retention);
 
-bool		dashie_retention_deleting = false;
-
 /* One pass over one table: what to do, and what came of it. */
 typedef struct Pass
 {
 	const DashieGuard *guard;
 	const RoadmapTable *table;
 	bool		dry_run;
+	int			number;			/* of the job's steps on this table */
 	DashieRows *result;			/* rows for the caller of the function; NULL in the job */
 	int64		rows;			/* removed, or removable with dry_run */
 	bool		more;			/* another pass would find work */
@@ -107,103 +105,123 @@ keep_text(const char *table_name)
 }
 
 /*
- * lock_blockers lists the sessions that would make a DELETE on the table wait,
- * or NULL.
+ * The days of user_sessions that retention may close: [floor, limit) is to be
+ * computed, final and unchanged.
  */
-static char *
-lock_blockers(Oid relid)
+typedef struct SessionDays
 {
-	Oid			type = OIDOID;
-	Datum		value = ObjectIdGetDatum(relid);
-	char	   *blockers;
+	bool		metrics;		/* somebody computes days at all */
+	TimestampTz floor;
+	TimestampTz limit;
+} SessionDays;
 
-	dashie_query_begin();
-	dashie_query("SELECT string_agg(DISTINCT coalesce('pid ' || l.pid, 'a prepared transaction')"
-				 " || ' (' || l.mode || ')', ', ')"
-				 " FROM pg_catalog.pg_locks AS l"
-				 " JOIN pg_catalog.pg_database AS d ON d.oid = l.database"
-				 " WHERE l.locktype = 'relation' AND d.datname = current_database()"
-				 " AND l.relation = $1 AND l.pid IS DISTINCT FROM pg_backend_pid()"
-				 " AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
-				 " 'AccessExclusiveLock')",
-				 1, &type, &value, NULL);
-	blockers = dashie_field_text(0, 1);
-	dashie_query_end();
-	return blockers;
-}
+/* What the current snapshot knows of days from $1 on that must be counted first. */
+#define FIRST_MARK                                                                                 \
+	"SELECT min(greatest(m.\"from\", $1)) FROM dashie.changed_range AS m WHERE m.upto >= $1"
+#define FIRST_DIRTY                                                                                \
+	"SELECT min(p.day) FROM dashie.day_page AS p WHERE (p.dirty OR NOT p.final) AND p.day >= $2"
 
 /*
- * The condition under which rows have expired and may go: $1 is the instant,
- * or the day for a column of type date, before which they have.
+ * session_days finds how far days may be closed: up to the cutoff, but not
+ * beyond the first day that waits for a refresh.
  */
-static char *
-expired_condition(const Pass *pass, bool with_metrics)
+static void
+session_days(SessionDays *days, TimestampTz cutoff, pg_tz *zone)
 {
-	const char *at = pass->table->time_column;
-
-	if (!with_metrics)
-		return psprintf("(%s) < $1", at);
-	return psprintf("(%s) < $1"
-					" AND NOT EXISTS (SELECT FROM dashie.changed_range AS m"
-					" WHERE m.\"from\" <= (%s) AND m.upto >= t.started_at)"
-					" AND NOT EXISTS (SELECT FROM dashie.day_page AS p"
-					" WHERE (p.dirty OR NOT p.final) AND p.day < $3)",
-					at, at);
-}
-
-/* $1: the limit, $2: rows of a batch, $3: the limit's day. */
-static int64
-run_statement(const char *sql, Oid limit_type, Datum limit, DateADT limit_day)
-{
-	Oid			types[3] = {limit_type, INT8OID, DATEOID};
-	Datum		values[3];
-
-	values[0] = limit;
-	values[1] = Int64GetDatum(dashie_setting_int("batch_rows"));
-	values[2] = DateADTGetDatum(limit_day);
-	return dashie_query(sql, 3, types, values, NULL);
-}
-
-static int64
-count_expired(const char *name, const char *condition, Oid limit_type, Datum limit,
-			  DateADT limit_day)
-{
-	char	   *sql = psprintf("SELECT count(*) FROM ONLY %s AS t WHERE %s", name, condition);
+	TimestampTz complete = dashie_metrics_complete_before();
+	Oid			types[2] = {TIMESTAMPTZOID, DATEOID};
+	Datum		values[2];
+	Datum		value;
 	bool		isnull;
 
-	run_statement(sql, limit_type, limit, limit_day);
-	return DatumGetInt64(dashie_field(0, 1, &isnull));
+	days->metrics = !TIMESTAMP_IS_NOEND(complete);
+	days->floor = DT_NOBEGIN;
+	days->limit = Min(cutoff, complete);
+	if (!days->metrics)
+		return;
+
+	/* what this transaction changed itself is not marked before it commits */
+	dashie_marks_flush();
+	dashie_query("SELECT removed_before FROM dashie.retention_floor"
+				 " WHERE table_name = 'user_sessions'",
+				 0, NULL, NULL, NULL);
+	if (SPI_processed > 0)
+		days->floor = DatumGetTimestampTz(dashie_field(0, 1, NULL));
+
+	values[0] = TimestampTzGetDatum(days->floor);
+	values[1] = DateADTGetDatum(dashie_day_of(days->floor, zone));
+	dashie_query("SELECT (" FIRST_MARK "), (" FIRST_DIRTY ")", 2, types, values, NULL);
+	value = dashie_field(0, 1, &isnull);
+	if (!isnull)
+		days->limit = Min(days->limit,
+						  dashie_day_start(dashie_day_of(DatumGetTimestampTz(value), zone), zone));
+	value = dashie_field(0, 2, &isnull);
+	if (!isnull)
+		days->limit = Min(days->limit, dashie_day_start(DatumGetDateADT(value), zone));
+}
+
+/* A count or a DELETE of expired rows; all but the text is common. */
+typedef struct Statement
+{
+	const char *name;			/* of the table, quoted */
+	const char *at;				/* a row's time */
+	Oid			limit_type;		/* timestamptz, or date where the time is a date */
+	Datum		limit;			/* rows before it have expired */
+	DateADT		limit_day;
+	const SessionDays *days;	/* NULL: the table has no part in the metrics */
+	TimestampTz floor;
+	DateADT		floor_day;
+} Statement;
+
+/*
+ * $1 the limit, $2 rows of a batch, $3 the limit's day, $4 and $5 the floor and
+ * its day.
+ */
+static uint64
+run_statement(const Statement *statement, const char *sql)
+{
+	Oid			types[5] = {statement->limit_type, INT8OID, DATEOID, TIMESTAMPTZOID, DATEOID};
+	Datum		values[5];
+
+	values[0] = statement->limit;
+	values[1] = Int64GetDatum(dashie_setting_int("batch_rows"));
+	values[2] = DateADTGetDatum(statement->limit_day);
+	values[3] = TimestampTzGetDatum(statement->floor);
+	values[4] = DateADTGetDatum(statement->floor_day);
+	return dashie_query(sql, 5, types, values, NULL);
+}
+
+static int64
+count_expired(const Statement *statement)
+{
+	run_statement(statement, psprintf("SELECT count(*) FROM ONLY %s WHERE (%s) < $1",
+									  statement->name, statement->at));
+	return DatumGetInt64(dashie_field(0, 1, NULL));
 }
 
 /*
- * delete_expired removes one batch, oldest first.  The condition stands twice:
- * in the subselect, where FOR UPDATE looks at the newest version of a row that
- * changed since the snapshot, and in the DELETE, for a row that changes
- * between the two.
+ * delete_expired removes one batch, oldest first.  The condition on the time
+ * stands twice: in the subselect, where FOR UPDATE looks at the newest version
+ * of a row that changed since the snapshot, and in the DELETE, for a row that
+ * this transaction changes between the two (a trigger of the application).
  */
 static int64
-delete_expired(const Pass *pass, const char *name, const char *condition, Oid limit_type,
-			   Datum limit, DateADT limit_day)
+delete_expired(const Statement *statement)
 {
-	const char *at = pass->table->time_column;
-	int64		rows = 0;
-	char	   *sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
-							   "SELECT t.ctid FROM ONLY %s AS t WHERE %s"
-							   " ORDER BY (%s) LIMIT $2 FOR UPDATE OF t SKIP LOCKED))"
-							   " AND (%s) < $1",
-							   name, name, condition, at, at);
+	const char *days_unchanged =
+		" AND NOT EXISTS (SELECT FROM dashie.changed_range AS m"
+		" WHERE m.\"from\" < $1 AND m.upto >= $4)"
+		" AND NOT EXISTS (SELECT FROM dashie.day_page AS p"
+		" WHERE (p.dirty OR NOT p.final) AND p.day >= $5 AND p.day < $3)";
 
-	dashie_retention_deleting = true;
-	PG_TRY();
-	{
-		rows = run_statement(sql, limit_type, limit, limit_day);
-	}
-	PG_FINALLY();
-	{
-		dashie_retention_deleting = false;
-	}
-	PG_END_TRY();
-	return rows;
+	return run_statement(
+		statement,
+		psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
+				 "SELECT t.ctid FROM ONLY %s AS t WHERE (%s) < $1%s"
+				 " ORDER BY (%s) LIMIT $2 FOR UPDATE OF t SKIP LOCKED)) AND (%s) < $1",
+				 statement->name, statement->name, statement->at,
+				 statement->days != NULL && statement->days->metrics ? days_unchanged : "",
+				 statement->at, statement->at));
 }
 
 /*
@@ -233,63 +251,78 @@ estimated_bytes(Relation rel, int64 rows)
 	return (int64) (rel->rd_rel->relpages * (double) BLCKSZ / live * rows);
 }
 
+/* What has expired and stays, for somebody who looks. */
+static void
+put_held(Pass *pass, Statement *statement, TimestampTz cutoff, Relation rel, int64 removable)
+{
+	Line		line = {0};
+	int64		held;
+
+	statement->limit = TimestampTzGetDatum(cutoff);
+	held = count_expired(statement) - removable;
+	if (held <= 0)
+		return;
+	line.action = "hold";
+	line.upto = cutoff;
+	line.rows = held;
+	line.bytes = estimated_bytes(rel, held);
+	line.reason = psprintf("from %s on, days are not final in the metrics yet",
+						   dashie_day_text(statement->limit_day));
+	put_line(pass, &line);
+}
+
 static void
 remove_rows(Pass *pass, Oid relid)
 {
+	const LockNeed need = {relid, pass->dry_run ? AccessShareLock : RowExclusiveLock};
+	const LockNeed delete_need = {relid, RowExclusiveLock};
 	bool		sessions = strcmp(pass->table->name, "user_sessions") == 0;
 	TimestampTz cutoff = dashie_retention_cutoff(pass->table->name);
 	TimestampTz upto = cutoff;
 	pg_tz	   *zone = dashie_timezone();
-	bool		with_metrics = false;
-	Oid			limit_type = TIMESTAMPTZOID;
-	Datum		limit;
-	DateADT		limit_day;
+	SessionDays days;
+	Statement	statement = {0};
 	Relation	rel;
-	char	   *name;
-	char	   *condition;
 	Line		line = {0};
 
-	/* a dry run reads only: it must work on a standby too */
-	line.locks = psprintf("ROW EXCLUSIVE on %s, FOR UPDATE of the rows that nobody else has locked",
-						  dashie_relation_name(relid));
-	if (!pass->dry_run && !ConditionalLockRelationOid(relid, RowExclusiveLock))
-	{
-		pass->blocker = lock_blockers(relid);
-		LockRelationOid(relid, RowExclusiveLock);
-		pass->blocker = NULL;
-	}
+	/* a dry run only reads: it must work on a standby too */
+	dashie_lock_together(&need, 1, dashie_setting_int("maintenance_lock_timeout_ms"));
 	if (pass->dry_run)
 	{
-		LockRelationOid(relid, AccessShareLock);
-		line.blocked_by = lock_blockers(relid);
+		line.locks = dashie_lock_text(&delete_need, 1);
+		line.blocked_by = dashie_lock_holders(&delete_need, 1);
 	}
 	dashie_become_owner_of(pass->guard, relid);
-	rel = dashie_relation_open(relid, AccessShareLock, pass->dry_run ? ACL_SELECT : ACL_DELETE,
-							   false);
-	name = dashie_relation_name(relid);
-
-	if (sessions)
-	{
-		TimestampTz complete = dashie_metrics_complete_before();
-
-		with_metrics = !TIMESTAMP_IS_NOEND(complete);
-		upto = Min(cutoff, complete);
-	}
-	limit_day = dashie_day_of(upto, zone);
-	limit = TimestampTzGetDatum(upto);
-	if (get_atttype(relid, get_attnum(relid, pass->table->time_column)) == DATEOID)
-	{
-		limit_type = DATEOID;
-		limit = DateADTGetDatum(limit_day);
-	}
-	condition = expired_condition(pass, with_metrics);
+	rel = dashie_relation_open(relid, NoLock, pass->dry_run ? ACL_SELECT : ACL_DELETE, false);
 
 	dashie_query_begin();
-	if (pass->dry_run)
-		pass->rows = count_expired(name, condition, limit_type, limit, limit_day);
+	if (sessions)
+	{
+		session_days(&days, cutoff, zone);
+		upto = days.limit;
+		statement.days = &days;
+		statement.floor = days.floor;
+		statement.floor_day = dashie_day_of(days.floor, zone);
+	}
+	statement.name = dashie_relation_name(relid);
+	statement.at = pass->table->time_column;
+	statement.limit_day = dashie_day_of(upto, zone);
+	if (get_atttype(relid, get_attnum(relid, statement.at)) == DATEOID)
+	{
+		statement.limit_type = DATEOID;
+		statement.limit = DateADTGetDatum(statement.limit_day);
+	}
 	else
 	{
-		pass->rows = delete_expired(pass, name, condition, limit_type, limit, limit_day);
+		statement.limit_type = TIMESTAMPTZOID;
+		statement.limit = TimestampTzGetDatum(upto);
+	}
+
+	if (pass->dry_run)
+		pass->rows = count_expired(&statement);
+	else
+	{
+		pass->rows = delete_expired(&statement);
 		if (pass->rows > 0 && sessions &&
 			OidIsValid(dashie_relation_oid("dashie", "retention_floor")))
 			raise_floor(upto);
@@ -301,32 +334,49 @@ remove_rows(Pass *pass, Oid relid)
 	line.rows = pass->rows;
 	line.bytes = estimated_bytes(rel, pass->rows);
 	line.reason = psprintf("older than %s", keep_text(pass->table->name));
-	if (!pass->dry_run)
-		line.locks = NULL;
 	if (pass->rows > 0)
 		put_line(pass, &line);
+	if (upto < cutoff && pass->result != NULL && !pass->more)
+		put_held(pass, &statement, cutoff, rel, pass->dry_run ? pass->rows : 0);
 
-	/* what has expired and stays, for somebody who looks */
-	if (with_metrics && pass->result != NULL)
-	{
-		char	   *old = psprintf("(%s) < $1", pass->table->time_column);
-		int64		held = count_expired(name, old, TIMESTAMPTZOID, TimestampTzGetDatum(cutoff),
-										 limit_day) -
-						   (pass->dry_run ? pass->rows : 0);
-
-		if (!pass->more && held > 0)
-		{
-			line.action = "hold";
-			line.upto = cutoff;
-			line.rows = held;
-			line.bytes = estimated_bytes(rel, held);
-			line.reason = "the metrics of these sessions' days are not final yet, or somebody "
-						  "has locked them";
-			put_line(pass, &line);
-		}
-	}
 	dashie_query_end();
 	relation_close(rel, NoLock);
+}
+
+static void
+put_partition(const PartitionAction *action, void *arg)
+{
+	Pass	   *pass = arg;
+	Line		line = {0};
+
+	line.action = action->action;
+	line.upto = action->upper;
+	line.rows = action->rows;
+	line.bytes = action->bytes;
+	line.reason = action->partition == NULL
+					  ? action->reason
+					  : psprintf("partition %s: %s", action->partition, action->reason);
+	line.locks = action->locks;
+	line.blocked_by = action->blocked_by;
+	put_line(pass, &line);
+}
+
+static void
+remove_partitions(Pass *pass)
+{
+	if (pass->result != NULL)
+		dashie_partition_expire(pass->guard, pass->dry_run, put_partition, pass);
+	else
+	{
+		JobStep		step = {0};
+
+		step.guard = pass->guard;
+		step.number = pass->number;
+		pass->more = dashie_partition_expire_step(&step);
+		pass->rows = step.rows;
+		if (step.blocked)
+			pass->blocker = step.blocker;
+	}
 }
 
 static void
@@ -336,85 +386,69 @@ remove_expired(Pass *pass)
 	Oid			user;
 	int			context;
 	int			nest;
-	char		timeout[32];
 
 	if (!OidIsValid(relid) || dashie_retention_of(pass->table->name) == NULL)
 		return;
 
 	GetUserIdAndSecContext(&user, &context);
 	nest = NewGUCNestLevel();
-	snprintf(timeout, sizeof(timeout), INT64_FORMAT "ms",
-			 dashie_setting_int("maintenance_lock_timeout_ms"));
-	(void) set_config_option("lock_timeout", timeout, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	if (strcmp(pass->table->name, "widget_analytics") != 0)
+	if (strcmp(pass->table->name, "widget_analytics") == 0)
+		remove_partitions(pass);
+	else
 		remove_rows(pass, relid);
 	AtEOXact_GUC(true, nest);
 	SetUserIdAndSecContext(user, context);
 }
 
+static void
+pass_work(void *arg)
+{
+	remove_expired(arg);
+}
+
 /*
- * run_pass works on one table in a subtransaction.  A lock that was not to be
- * had and an error leave it as it was, and are told in the Pass.  An error
- * that is meant for the whole session, a cancel above all, goes on.
+ * run_pass works on one table.  A lock that was not to be had and an error
+ * leave it as it was, and are told in the Pass.  An error that is meant for
+ * the whole session, a cancel above all, goes on.
  */
 static void
 run_pass(Pass *pass)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner resowner = CurrentResourceOwner;
+	ErrorData  *error = dashie_attempt(pass_work, pass);
+	LockNeed	need = {InvalidOid, RowExclusiveLock};
+	Line		line = {0};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		ReThrowError(error);
+
+	pass->rows = 0;
+	pass->more = false;
+	line.upto = dashie_retention_cutoff(pass->table->name);
+	line.bytes = -1;
+	line.reason = error->message;
+	if (dashie_is_blocked(error))
 	{
-		remove_expired(pass);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = resowner;
+		need.relid = dashie_enabled_oid(pass->table->name);
+		if (OidIsValid(need.relid))
+			pass->blocker = dashie_lock_holders(&need, 1);
+		if (pass->blocker == NULL)
+			pass->blocker = pstrdup("a lock of somebody who has gone meanwhile");
+		line.action = "blocked";
+		line.blocked_by = pass->blocker;
 	}
-	PG_CATCH();
+	else
 	{
-		ErrorData  *error;
-		Line		line = {0};
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = resowner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-			error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			ReThrowError(error);
-
-		pass->rows = 0;
-		pass->more = false;
-		line.upto = dashie_retention_cutoff(pass->table->name);
-		line.rows = 0;
-		line.bytes = -1;
-		if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			if (pass->blocker == NULL)
-				pass->blocker = "a lock on a row of a table that refers to it";
-			line.action = "blocked";
-			line.reason = error->message;
-			line.blocked_by = pass->blocker;
-		}
-		else
-		{
-			pass->blocker = NULL;
-			pass->error = error;
-			line.action = "failed";
-			line.reason = error->message;
-			ereport(WARNING,
-					(errcode(error->sqlerrcode),
-					 errmsg("retention of %s failed: %s", pass->table->name, error->message),
-					 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
-		}
-		put_line(pass, &line);
+		pass->error = error;
+		line.action = "failed";
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("retention of %s failed: %s", pass->table->name, error->message),
+				 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
 	}
-	PG_END_TRY();
+	put_line(pass, &line);
 }
 
 Datum
@@ -449,6 +483,7 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
 static struct
 {
 	bool		done[ROADMAP_TABLES];
+	int			steps[ROADMAP_TABLES];
 	int			waits[ROADMAP_TABLES];
 	int			turn;
 	int			sqlerrcode;		/* of the first table that failed, else 0 */
@@ -497,6 +532,7 @@ dashie_retention_step(JobStep *step)
 		CHECK_FOR_INTERRUPTS();
 		pass.guard = step->guard;
 		pass.table = &dashie_roadmap_tables[run.turn];
+		pass.number = run.steps[run.turn]++;
 		run_pass(&pass);
 
 		if (pass.error != NULL)

@@ -18,10 +18,4 @@ extern Interval *dashie_retention_of(const char *table_name);
 /* The instant before which rows of the table have expired; DT_NOBEGIN where they are kept for ever. */
 extern TimestampTz dashie_retention_cutoff(const char *table_name);
 
-/*
- * True while retention deletes rows: they leave their part of the finished
- * days behind, so the trigger that marks changed days must not mark them.
- */
-extern bool dashie_retention_deleting;
-
 #endif							/* DASHIE_RETENTION_H */
