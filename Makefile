@@ -4,7 +4,7 @@ MODULE_big = dashie
 VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" dashie.control)
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
-HEADERS_ALL = $(wildcard src/*.h src/*/*.h)
+OUR_HEADERS = $(wildcard src/*.h src/*/*.h)
 
 # The install script is put together from the fragments beside the C that they
 # declare, in this order: what a fragment uses stands before it.
@@ -38,7 +38,7 @@ PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
-$(OBJS): $(HEADERS_ALL)
+$(OBJS): $(OUR_HEADERS)
 
 dashie--$(VERSION).sql: $(SQL_FRAGMENTS) $(TABLE_DDL) scripts/install-script dashie.control
 	scripts/install-script "$(VERSION)" "$(SQL_FRAGMENTS)" "$(TABLE_DDL)" > $@.tmp && mv $@.tmp $@

@@ -9,6 +9,7 @@ PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 WORK=
 CHILD=
 KEEP_WORK=
+CLUSTER_CONF=/etc/postgresql-common/createcluster.conf
 
 fail() {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -82,7 +83,7 @@ package_for() {
 
 # install_missing: what building, the demo and the tests need, and no more.
 install_missing() {
-	local missing=() bindir=${PG_CONFIG%/*} libdir conf saved status=0
+	local missing=() bindir=${PG_CONFIG%/*} libdir status=0
 	libdir=$("$PG_CONFIG" --pkglibdir 2>/dev/null) || libdir=/usr/lib/postgresql/$PG_MAJOR/lib
 
 	package_for make have make
@@ -104,21 +105,24 @@ install_missing() {
 
 	# Debian starts a cluster when a server package is installed.  Nobody asked
 	# for one.
-	conf=/etc/postgresql-common/createcluster.conf
 	if [ ! -x "$bindir/initdb" ]; then
 		as_root apt-get -qqy install --no-install-recommends postgresql-common >"$WORK/apt.log" 2>&1 ||
 			status=$?
-		saved=$WORK/createcluster.conf
-		cp "$conf" "$saved"
-		printf 'create_main_cluster = false\n' | as_root tee -a "$conf" >/dev/null
+		cp "$CLUSTER_CONF" "$WORK/createcluster.conf"
+		printf 'create_main_cluster = false\n' | as_root tee -a "$CLUSTER_CONF" >/dev/null
 	fi
 	[ $status != 0 ] || as_root apt-get -qqy install --no-install-recommends "${missing[@]}" \
 		>>"$WORK/apt.log" 2>&1 || status=$?
-	[ -z "$saved" ] || as_root cp "$saved" "$conf"
+	restore_cluster_conf
 	if [ $status != 0 ]; then
 		tail -n 20 "$WORK/apt.log"
 		fail "apt-get could not install ${missing[*]}"
 	fi
+}
+
+restore_cluster_conf() {
+	[ ! -e "$WORK/createcluster.conf" ] || as_root cp "$WORK/createcluster.conf" "$CLUSTER_CONF"
+	rm -f "$WORK/createcluster.conf"
 }
 
 # begin_work NAME: makes $WORK, to be removed at the end
@@ -143,6 +147,7 @@ give_work() {
 end_work() {
 	local status=$? pid file tries
 	trap '' HUP INT TERM
+	[ -z "$WORK" ] || restore_cluster_conf
 	if [ -n "$CHILD" ]; then
 		kill -TERM -- "-$CHILD" 2>/dev/null
 		for tries in $(seq 100); do
