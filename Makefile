@@ -1,7 +1,7 @@
 # dashie: built with PGXS for any PG_CONFIG.
 EXTENSION = dashie
 MODULE_big = dashie
-VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" dashie.control)
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" dashie.control)
 
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 OUR_HEADERS = $(wildcard src/*.h src/*/*.h)
@@ -22,7 +22,7 @@ SQL_FRAGMENTS = \
 # The DDL that enable() runs: one file a table.
 TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
-DATA_built = dashie--$(VERSION).sql
+DATA_built = dashie--$(EXTVERSION).sql
 
 REGRESS = install settings roadmap enable adopt partition metrics marks retention sessions billing jobs bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
@@ -40,8 +40,8 @@ include $(PGXS)
 
 $(OBJS): $(OUR_HEADERS)
 
-dashie--$(VERSION).sql: $(SQL_FRAGMENTS) $(TABLE_DDL) scripts/install-script dashie.control
-	scripts/install-script "$(VERSION)" "$(SQL_FRAGMENTS)" "$(TABLE_DDL)" > $@.tmp && mv $@.tmp $@
+dashie--$(EXTVERSION).sql: $(SQL_FRAGMENTS) $(TABLE_DDL) scripts/install-script dashie.control
+	scripts/install-script "$(EXTVERSION)" "$(SQL_FRAGMENTS)" "$(TABLE_DDL)" > $@.tmp && mv $@.tmp $@
 
 # Formatting is a command; CI runs it with --dry-run.
 indent:
