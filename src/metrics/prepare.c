@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -32,7 +33,11 @@ run_ddl(const char *name, const char *table)
 	Datum		values[] = {CStringGetTextDatum(name)};
 	char	   *ddl;
 	char	   *mark;
+	int			guc_nest = NewGUCNestLevel();
 
+	/* what is there already is no news */
+	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	dashie_query_begin();
 	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values, NULL) != 1)
 		elog(ERROR, "DDL \"%s\" is missing", name);
@@ -44,6 +49,7 @@ run_ddl(const char *name, const char *table)
 	}
 	dashie_command(ddl);
 	dashie_query_end();
+	AtEOXact_GUC(true, guc_nest);
 }
 
 static bool
