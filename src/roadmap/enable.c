@@ -586,6 +586,7 @@ dashie_disable(PG_FUNCTION_ARGS)
 	}
 	dashie_query("DELETE FROM dashie.enabled_table WHERE table_name = $1", 1, types, values, NULL);
 	dashie_query_end();
+	dashie_metrics_release();
 
 	table_close(registry, NoLock);
 	dashie_leave(&guard);
