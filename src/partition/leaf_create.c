@@ -16,6 +16,7 @@
 
 #include "access/relation.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
@@ -45,12 +46,13 @@ name_taken(const char *name, Oid namespace)
 }
 
 /*
- * choose_name is widget_analytics_20261124, or with _1, _2, ... where that is
+ * dashie_partition_name is widget_analytics_20261124, or with _1, _2, ... where that is
  * taken: by a partition of an earlier time zone, or by anything at all.
  */
-static char *
-choose_name(const char *parent, Oid namespace, DateADT day)
+char *
+dashie_partition_name(Oid parent, DateADT day)
 {
+	Oid namespace = get_rel_namespace(parent);
 	int year;
 	int month;
 	int dom;
@@ -59,11 +61,11 @@ choose_name(const char *parent, Oid namespace, DateADT day)
 
 	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &dom);
 	snprintf(label, sizeof(label), "%04d%02d%02d", year, month, dom);
-	name = makeObjectName(parent, NULL, label);
+	name = makeObjectName(get_rel_name(parent), NULL, label);
 	for (int i = 1; name_taken(name, namespace); i++)
 	{
 		snprintf(label, sizeof(label), "%04d%02d%02d_%d", year, month, dom, i);
-		name = makeObjectName(parent, NULL, label);
+		name = makeObjectName(get_rel_name(parent), NULL, label);
 	}
 	return name;
 }
@@ -107,8 +109,31 @@ dashie_partition_missing(Relation parent, const PartitionSet *set, const Partiti
 }
 
 /*
+ * references_any tells whether a table has a foreign key to one of the others.
+ */
+static bool
+references_any(Oid relid, List *others)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	bool result = false;
+	ListCell *lc;
+
+	if (rel == NULL)
+		return false;
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		Oid other = ((ForeignKeyCacheInfo *) lfirst(lc))->confrelid;
+
+		result = result || (other != relid && list_member_oid(others, other));
+	}
+	relation_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
  * dashie_partition_create_locks lists what making a partition locks, beyond
- * the partition: the parent first, then each table that its foreign keys name.
+ * the partition: the parent first, then each table that its foreign keys name,
+ * a table before those that reference it, as a cascading DELETE locks them.
  */
 LockNeed *
 dashie_partition_create_locks(Oid parent, int *nneeds)
@@ -127,12 +152,14 @@ dashie_partition_create_locks(Oid parent, int *nneeds)
 	needs[0].relid = parent;
 	needs[0].mode = ShareUpdateExclusiveLock;
 	*nneeds = 1;
-	foreach(lc, referenced)
-	{
-		needs[*nneeds].relid = lfirst_oid(lc);
-		needs[*nneeds].mode = ShareRowExclusiveLock;
-		(*nneeds)++;
-	}
+	for (int second = 0; second < 2; second++)
+		foreach(lc, referenced)
+			if (references_any(lfirst_oid(lc), referenced) == (second == 1))
+			{
+				needs[*nneeds].relid = lfirst_oid(lc);
+				needs[*nneeds].mode = ShareRowExclusiveLock;
+				(*nneeds)++;
+			}
 	return needs;
 }
 
@@ -172,7 +199,6 @@ List *
 dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, int lock_budget_ms)
 {
 	Relation rel = relation_open(parent, NoLock);
-	char *relname = pstrdup(RelationGetRelationName(rel));
 	Oid namespace = RelationGetNamespace(rel);
 	Oid tablespace = rel->rd_rel->reltablespace;
 	char *parent_name = dashie_relation_name(parent);
@@ -185,7 +211,7 @@ dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, i
 	dashie_query_begin();
 	for (int i = 0; i < nranges; i++)
 	{
-		char *name = choose_name(relname, namespace, ranges[i].day);
+		char *name = dashie_partition_name(parent, ranges[i].day);
 
 		make_table(parent, parent_name, tablespace, name, namespace);
 		names = lappend(names, name);
@@ -202,20 +228,43 @@ dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, i
 	return names;
 }
 
+/*
+ * secure gives partitions that were made by other means the parent's rights:
+ * an API serves them by their own names.
+ */
+static void
+secure(Oid parent, Oid relid, char relkind)
+{
+	ListCell *lc;
+
+	if (relkind == RELKIND_FOREIGN_TABLE)
+		return;
+	if (dashie_rights_differ(parent, relid))
+		dashie_copy_rights(parent, relid, true);
+	if (relkind == RELKIND_PARTITIONED_TABLE)
+		foreach(lc, find_inheritance_children(relid, NoLock))
+			secure(parent, lfirst_oid(lc), get_rel_relkind(lfirst_oid(lc)));
+}
+
 void
 dashie_partition_cover(Oid parent)
 {
 	PartitionWindow window;
-	PartitionRange *missing;
-	int count;
+	PartitionSet *set;
+	Relation rel = dashie_partition_open_parent(parent, ShareUpdateExclusiveLock);
+
+	set = dashie_partition_read(rel);
+	relation_close(rel, NoLock);
+	for (int i = 0; i < set->count; i++)
+		secure(parent, set->leaves[i].relid, set->leaves[i].relkind);
 
 	dashie_partition_window(&window);
-
-	/* every batch here, but for the window's own size there is no bound to wait for */
 	for (;;)
 	{
-		Relation rel = dashie_partition_open_parent(parent, ShareUpdateExclusiveLock);
+		PartitionRange *missing;
+		int count;
 
+		rel = dashie_partition_open_parent(parent, ShareUpdateExclusiveLock);
 		count = dashie_partition_missing(rel, dashie_partition_read(rel), &window, &missing);
 		relation_close(rel, NoLock);
 		if (count == 0)

@@ -57,6 +57,32 @@ static const char *const grant_all =
 	"          AND a.grantee <> c.relowner) a"
 	" GROUP BY a.grantee, a.is_grantable";
 
+/* Policies that the table has, to be dropped: $1 the table, $2 its name */
+static const char *const drop_policies =
+	"SELECT pg_catalog.format('DROP POLICY %I ON %s', polname, $2)"
+	" FROM pg_catalog.pg_policy WHERE polrelid = $1";
+
+/* Whether $2 has other grants, policies or row level security than $1 asks for */
+static const char *const rights_differ =
+	"WITH g AS ("
+	"  SELECT c.oid, a.privilege_type, NULL::name AS attname, a.grantee, a.is_grantable"
+	"    FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+	"   WHERE c.oid IN ($1, $2) AND a.grantee <> c.relowner"
+	"  UNION ALL"
+	"  SELECT c.oid, a.privilege_type, t.attname, a.grantee, a.is_grantable"
+	"    FROM pg_catalog.pg_class c, pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a"
+	"   WHERE c.oid IN ($1, $2) AND t.attrelid = c.oid AND NOT t.attisdropped"
+	"     AND a.grantee <> c.relowner),"
+	" r AS (SELECT oid, pg_catalog.concat_ws(' ', privilege_type, attname, grantee, is_grantable) AS what"
+	"         FROM g"
+	"       UNION ALL"
+	"       SELECT polrelid, pg_catalog.concat_ws(' ', polname, polcmd, polpermissive, polroles)"
+	"         FROM pg_catalog.pg_policy WHERE polrelid IN ($1, $2)"
+	"       UNION ALL"
+	"       SELECT oid, pg_catalog.concat_ws(' ', relforcerowsecurity, relrowsecurity OR oid = $1)"
+	"         FROM pg_catalog.pg_class WHERE oid IN ($1, $2))"
+	" SELECT FROM r GROUP BY what HAVING pg_catalog.count(DISTINCT oid) < 2";
+
 /*
  * run_generated runs the statements that a query returns.
  */
@@ -185,10 +211,32 @@ dashie_copy_rights(Oid from, Oid to, bool replace)
 	/* on whatever the parent says: a table without it is open to who has grants */
 	dashie_command(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
 	if (replace)
+	{
 		run_generated(revoke_all, to, to);
+		run_generated(drop_policies, to, to);
+	}
 	run_generated(grant_all, from, to);
 	copy_policies(from, to);
 	if (force)
 		dashie_command(psprintf("ALTER TABLE %s FORCE ROW LEVEL SECURITY", name));
+	else if (replace)
+		dashie_command(psprintf("ALTER TABLE %s NO FORCE ROW LEVEL SECURITY", name));
 	dashie_query_end();
+}
+
+/*
+ * dashie_rights_differ tells whether dashie_copy_rights(from, to, true) has
+ * anything to do.  Expressions of policies are not compared.
+ */
+bool
+dashie_rights_differ(Oid from, Oid to)
+{
+	Oid types[2] = {OIDOID, OIDOID};
+	Datum values[2] = {ObjectIdGetDatum(from), ObjectIdGetDatum(to)};
+	bool result;
+
+	dashie_query_begin();
+	result = dashie_query(rights_differ, 2, types, values, NULL) > 0;
+	dashie_query_end();
+	return result;
 }

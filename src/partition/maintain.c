@@ -115,15 +115,19 @@ create_missing(void *arg)
 static void
 report_created(Maintenance *work, const LockNeed *needs, int nneeds)
 {
+	const char *locks = work->pass.dry_run ? dashie_lock_text(needs, nneeds) : NULL;
+	const char *holders = work->pass.dry_run ? dashie_lock_holders(needs, nneeds) : NULL;
+
 	for (int i = 0; i < work->nmissing; i++)
 	{
 		const PartitionRange *range = &work->missing[i];
-		PartitionAction action = {"create", NULL, range->lower, range->upper};
+		PartitionAction action = {"create", NULL, range->lower, range->upper, 0, -1};
 
 		if (work->pass.dry_run)
 		{
-			action.locks = dashie_lock_text(needs, nneeds);
-			action.blocked_by = dashie_lock_holders(needs, nneeds);
+			action.partition = dashie_partition_name(work->pass.parent, range->day);
+			action.locks = locks;
+			action.blocked_by = holders;
 		}
 		else
 			action.partition = list_nth(work->names, i);

@@ -20,8 +20,9 @@
 #include "utils/relcache.h"
 
 /*
- * Called by enable() after the parent exists: makes the missing partitions, as
- * the current user, in the caller's transaction.
+ * Called by enable() after the parent is complete: makes the missing partitions,
+ * as the current user, in the caller's transaction, and gives those that were
+ * there the rights of the parent.
  */
 extern void dashie_partition_cover(Oid parent);
 
@@ -64,11 +65,12 @@ extern void dashie_partition_expire(const DashieGuard *guard, bool dry_run, Part
 extern bool dashie_partition_expire_step(JobStep *step);
 
 /*
- * Gives "to" the policies and grants of "from" and its row level security
- * flags.  With replace, grants that "to" got from default privileges are taken
- * away first; without, policies of the same name stay as they are.
+ * Gives "to" row level security and the policies and grants of "from".  With
+ * replace, it has no others afterwards; without, its own stay, and of two
+ * policies of one name its own.
  */
 extern void dashie_copy_rights(Oid from, Oid to, bool replace);
+extern bool dashie_rights_differ(Oid from, Oid to);
 
 /* ---------- inside the slice ---------- */
 
@@ -134,6 +136,7 @@ extern int dashie_partition_missing(Relation parent, const PartitionSet *set,
 									const PartitionWindow *window, PartitionRange **missing);
 extern List *dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges,
 									 int lock_budget_ms);
+extern char *dashie_partition_name(Oid parent, DateADT day);
 extern LockNeed *dashie_partition_create_locks(Oid parent, int *nneeds);
 
 /* One look at the partitions, and what is done about it: see maintain.c. */
