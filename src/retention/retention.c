@@ -311,6 +311,7 @@ remove_rows(Pass *pass, Oid relid)
 	{
 		statement.limit_type = DATEOID;
 		statement.limit = DateADTGetDatum(statement.limit_day);
+		upto = cutoff = dashie_day_start(statement.limit_day, zone);
 	}
 	else
 	{

@@ -23,6 +23,18 @@ CREATE INDEX idx_stripe_webhooks_event_type ON @schema@.stripe_webhook_events (e
 CREATE INDEX idx_stripe_webhooks_user ON @schema@.stripe_webhook_events (user_id);
 CREATE INDEX idx_stripe_webhooks_status ON @schema@.stripe_webhook_events (processing_status);
 
+-- Payment records stay 7 years (billing/guard.c), whatever replication role a session takes.
+-- AFTER UPDATE, because a trigger that comes later in the alphabet may change the row BEFORE.
+CREATE TRIGGER dashie_guard_delete BEFORE DELETE ON @schema@.stripe_webhook_events
+	FOR EACH ROW EXECUTE FUNCTION dashie.stripe_guard();
+CREATE TRIGGER dashie_guard_update AFTER UPDATE ON @schema@.stripe_webhook_events
+	FOR EACH ROW EXECUTE FUNCTION dashie.stripe_guard();
+CREATE TRIGGER dashie_guard_truncate BEFORE TRUNCATE ON @schema@.stripe_webhook_events
+	FOR EACH STATEMENT EXECUTE FUNCTION dashie.stripe_guard();
+ALTER TABLE @schema@.stripe_webhook_events ENABLE ALWAYS TRIGGER dashie_guard_delete;
+ALTER TABLE @schema@.stripe_webhook_events ENABLE ALWAYS TRIGGER dashie_guard_update;
+ALTER TABLE @schema@.stripe_webhook_events ENABLE ALWAYS TRIGGER dashie_guard_truncate;
+
 -- Access. What a default privilege of the schema gave away is taken back first.
 ALTER TABLE @schema@.stripe_webhook_events ENABLE ROW LEVEL SECURITY;
 REVOKE ALL ON @schema@.stripe_webhook_events FROM PUBLIC, anon, authenticated, service_role CASCADE;

@@ -42,6 +42,9 @@ CREATE INDEX idx_sessions_end ON @schema@.user_sessions
 	((coalesce(ended_at, last_activity_at, started_at)));
 CREATE INDEX idx_sessions_long ON @schema@.user_sessions (started_at)
 	WHERE coalesce(ended_at, last_activity_at, started_at) - started_at > interval '1 day';
+-- Not in the roadmap: the sessions that may have fallen silent (sessions/stale.c).
+CREATE INDEX idx_sessions_open ON @schema@.user_sessions
+	((coalesce(last_activity_at, started_at))) WHERE ended_at IS NULL;
 
 -- Access. What a default privilege of the schema gave away is taken back first.
 ALTER TABLE @schema@.user_sessions ENABLE ROW LEVEL SECURITY;
