@@ -1,6 +1,8 @@
 -- Payment records stay 7 years: the guard of stripe_webhook_events.
 SET dashie.now = '2026-03-10 12:00+00';
 SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 
 INSERT INTO auth.users (id, email) VALUES

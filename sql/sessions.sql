@@ -1,6 +1,8 @@
 -- Stale sessions: dashie.close_stale_sessions().
 SET dashie.now = '2026-03-10 12:00+00';
 SET timezone = 'UTC';
+SET datestyle = 'ISO, YMD';
+SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 
 -- not enabled

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -218,7 +219,8 @@ dashie_metrics_complete_before(void)
 		return DT_NOEND;
 
 	/* no refresh may turn marks into dirty pages until the caller has committed */
-	LockRelationOid(page_rel, ShareUpdateExclusiveLock);
+	if (!RecoveryInProgress())
+		LockRelationOid(page_rel, ShareUpdateExclusiveLock);
 	metrics.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	metrics.zone = dashie_timezone();
 	metrics_load_retention_floor(&metrics);

@@ -266,8 +266,10 @@ put_held(Pass *pass, Statement *statement, TimestampTz cutoff, Relation rel, int
 	line.upto = cutoff;
 	line.rows = held;
 	line.bytes = estimated_bytes(rel, held);
-	line.reason = psprintf("from %s on, days are not final in the metrics yet",
-						   dashie_day_text(statement->limit_day));
+	line.reason = statement->limit_day <= DASHIE_MIN_DAY
+					  ? "the days of these sessions are not in the metrics yet"
+					  : psprintf("from %s on, days are not final in the metrics yet",
+								 dashie_day_text(statement->limit_day));
 	put_line(pass, &line);
 }
 
