@@ -7,10 +7,11 @@
  *
  * 1. A row trigger on user_sessions collects, in memory, the range of time
  *    [start, covered end] of each row that a statement adds, changes (old and
- *    new) or removes; TRUNCATE collects all time.  Ranges less than 22 hours
- *    apart are one range: no day of any time zone is shorter than 23 hours, so
- *    joining them reaches no day that the two do not touch, and a transaction
- *    has few ranges however many rows it writes.  No time zone is needed.
+ *    new; if only the end moved, what lies between the two ends) or removes;
+ *    TRUNCATE collects all time.  Ranges less than 22 hours apart are one
+ *    range: no day of any time zone is shorter than 23 hours, so joining them
+ *    reaches no day that the two do not touch, and a transaction has few
+ *    ranges however many rows it writes.  No time zone is needed.
  * 2. Before the transaction commits or is prepared, each range is inserted
  *    into dashie.changed_range: in the same transaction, so that a mark is
  *    visible exactly when its rows are.  The table is insert-only and has no
@@ -83,11 +84,13 @@ static int	nheartbeats = 0;
 static int	heartbeats_size = 0;
 static pg_tz *heartbeat_zone = NULL;
 
-/* Columns of user_sessions that the metrics read; the order of changed_row(). */
+/* Columns of user_sessions that the metrics read. */
 static const char *const session_columns[] = {
 	"started_at", "ended_at", "last_activity_at", "user_id", "dashboard_id", "country_code", "id"
 };
 #define SESSION_COLUMNS lengthof(session_columns)
+#define COLUMN_ENDED	1
+#define COLUMN_LAST_ACTIVITY 2
 
 typedef struct SessionColumns
 {
@@ -151,35 +154,46 @@ collect_range(TimestampTz from, TimestampTz upto)
 	ranges[first].upto = upto;
 }
 
-static void
-collect_row(const SessionColumns *columns, HeapTuple row, TupleDesc desc)
+/* The time that a session covers; false for a row without a start. */
+static bool
+row_span(const SessionColumns *columns, HeapTuple row, TupleDesc desc, Range *span)
 {
 	bool		isnull;
-	TimestampTz from;
-	TimestampTz upto;
 	Datum		value;
 
 	value = heap_getattr(row, columns->attnum[0], desc, &isnull);
 	if (isnull)
-		return;
-	from = upto = DatumGetTimestampTz(value);
-	for (int i = 1; i <= 2; i++)
+		return false;
+	span->from = span->upto = DatumGetTimestampTz(value);
+	for (int i = COLUMN_ENDED; i <= COLUMN_LAST_ACTIVITY; i++)
 	{
 		if (columns->attnum[i] <= 0)
 			continue;
 		value = heap_getattr(row, columns->attnum[i], desc, &isnull);
 		if (!isnull)
 		{
-			upto = DatumGetTimestampTz(value);
+			span->upto = DatumGetTimestampTz(value);
 			break;
 		}
 	}
-	collect_range(from, upto);
+	return true;
 }
 
-static bool
-changed_row(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
+static void
+collect_row(const SessionColumns *columns, HeapTuple row, TupleDesc desc)
 {
+	Range		span;
+
+	if (row_span(columns, row, desc, &span))
+		collect_range(span.from, span.upto);
+}
+
+/* The columns that an update changed, a bit each. */
+static int
+changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
+{
+	int			changed = 0;
+
 	for (int i = 0; i < SESSION_COLUMNS; i++)
 	{
 		bool		old_null;
@@ -193,12 +207,40 @@ changed_row(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDe
 		attr = TupleDescAttr(desc, columns->attnum[i] - 1);
 		old_value = heap_getattr(old, columns->attnum[i], desc, &old_null);
 		new_value = heap_getattr(new, columns->attnum[i], desc, &new_null);
-		if (old_null != new_null)
-			return true;
-		if (!old_null && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen))
-			return true;
+		if (old_null != new_null ||
+			(!old_null && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen)))
+			changed |= 1 << i;
 	}
-	return false;
+	return changed;
+}
+
+/*
+ * collect_update collects what an update changed.  A touch moves nothing but
+ * the end of a session: the days before the earlier end stay as they were, but
+ * for the day of the start, which counts ended sessions.  A TV that runs for
+ * months would otherwise mark all its days every minute, and retention would
+ * wait for them for ever.
+ */
+static void
+collect_update(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
+{
+	int			changed = changed_columns(columns, old, new, desc);
+	Range		before;
+	Range		after;
+
+	if (changed == 0)
+		return;
+	if ((changed & ~(1 << COLUMN_ENDED | 1 << COLUMN_LAST_ACTIVITY)) != 0 ||
+		!row_span(columns, old, desc, &before) || !row_span(columns, new, desc, &after))
+	{
+		collect_row(columns, old, desc);
+		collect_row(columns, new, desc);
+		return;
+	}
+	if (before.upto != after.upto)
+		collect_range(before.upto, after.upto);
+	if (changed & 1 << COLUMN_ENDED)
+		collect_range(after.from, after.from);
 }
 
 static TriggerData *
@@ -247,12 +289,9 @@ dashie_sessions_changed(PG_FUNCTION_ARGS)
 	}
 
 	if (TRIGGER_FIRED_BY_UPDATE(data->tg_event))
-	{
-		if (!changed_row(columns, data->tg_trigtuple, data->tg_newtuple, desc))
-			return PointerGetDatum(NULL);
-		collect_row(columns, data->tg_newtuple, desc);
-	}
-	collect_row(columns, data->tg_trigtuple, desc);
+		collect_update(columns, data->tg_trigtuple, data->tg_newtuple, desc);
+	else
+		collect_row(columns, data->tg_trigtuple, desc);
 	return PointerGetDatum(NULL);
 }
 
