@@ -128,6 +128,9 @@ SELECT table_name, action, upto, rows, reason FROM dashie.apply_retention() WHER
 SELECT count(*) FROM public.user_sessions WHERE client_key LIKE 'day%';
 SELECT dashie.refresh_daily_metrics('2025-01-01', '2026-03-09');
 CREATE TEMP TABLE before AS SELECT * FROM public.daily_metrics;
+-- a TV that is touched every minute holds nothing back
+UPDATE public.user_sessions SET last_activity_at = '2026-03-10 11:59+00' WHERE client_key = 'a TV that runs for months';
+SELECT table_name, action, upto, rows, reason FROM dashie.apply_retention(true) WHERE table_name = 'user_sessions';
 -- a late row: its day, and those after it, wait for the next refresh
 INSERT INTO public.user_sessions (user_id, started_at, ended_at, client_key) VALUES
 	('00000000-0000-0000-0000-0000000000c1', '2025-12-03 22:00+00', '2025-12-03 23:00+00', 'late');
