@@ -45,6 +45,21 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* 15 replaced random() by a generator of its own; from 0 to below 1 */
+#if PG_VERSION_NUM >= 150000
+#include "common/pg_prng.h"
+#define dashie_random_fraction() pg_prng_double(&pg_global_prng_state)
+#else
+#define dashie_random_fraction() ((double) random() / ((double) MAX_RANDOM_VALUE + 1))
+#endif
+
+/* 16 renamed the access to entries of pg_stat_activity */
+#if PG_VERSION_NUM >= 160000
+#define dashie_local_beentry(n) pgstat_get_local_beentry_by_index(n)
+#else
+#define dashie_local_beentry(n) pgstat_fetch_stat_local_beentry(n)
+#endif
+
 /* 17 made BackgroundWorker start-up data and backend counters private */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

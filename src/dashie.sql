@@ -1,0 +1,3 @@
+-- Everything here is for the extension's owner: EXECUTE is revoked from PUBLIC
+-- at each function, and the schema, which belongs to that owner, grants nothing.
+-- Triggers and column defaults need no right on it.
