@@ -126,13 +126,16 @@ static const char *const obstacles =
  */
 static const char *const carried_over =
 	"SELECT ddl FROM ("
-	" SELECT 1 AS step, c.relname, pg_catalog.pg_get_indexdef(i.indexrelid) AS ddl"
+	" SELECT 1 AS step, c.relname, CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(i.indexrelid)"
+	"     ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', $2, k.conname,"
+	"       pg_catalog.pg_get_constraintdef(k.oid)) END AS ddl"
 	"   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
-	"  WHERE i.indrelid = $1 AND NOT i.indisprimary AND NOT EXISTS"
-	"    (SELECT FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = $1)"
-	/* a unique index on id alone is the id key */
-	"    AND NOT (i.indisunique AND i.indnkeyatts = 1 AND i.indkey[0] ="
-	"      (SELECT attnum FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = 'id'))"
+	"   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = $1"
+	"  WHERE i.indrelid = $1 AND NOT i.indisprimary"
+	/* unique on id, with the time or without: the new primary key */
+	"    AND NOT (i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indkey::int2[] <@"
+	"      (SELECT pg_catalog.array_agg(attnum) FROM pg_catalog.pg_attribute"
+	"        WHERE attrelid = $1 AND attname IN ('id', 'timestamp')))"
 	" UNION ALL SELECT 2, stxname, pg_catalog.pg_get_statisticsobjdef(oid)"
 	"   FROM pg_catalog.pg_statistic_ext WHERE stxrelid = $1"
 	" UNION ALL SELECT 3, '', pg_catalog.format('COMMENT ON TABLE %s IS %L', $2, d.description)"
@@ -191,9 +194,7 @@ static const char *const constraints_over =
 	" SELECT 1 AS step, o.conname, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', $3, o.conname,"
 	"     pg_catalog.pg_get_constraintdef(o.oid)) AS ddl"
 	"   FROM pg_catalog.pg_constraint o"
-	"  WHERE o.conrelid = $1 AND o.contype IN ('c', 'f', 'u')"
-	"    AND NOT (o.contype = 'u' AND o.conkey <@ (SELECT pg_catalog.array_agg(attnum)"
-	"      FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attname IN ('id', 'timestamp')))"
+	"  WHERE o.conrelid = $1 AND o.contype IN ('c', 'f')"
 	"    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint n WHERE n.conrelid = $2"
 	"      AND (n.conname = o.conname OR n.contype = 'f' AND o.contype = 'f' AND n.confrelid = o.confrelid"
 	"           AND n.confdeltype = o.confdeltype"
