@@ -124,12 +124,12 @@ dashie_lock_holders(const LockNeed *needs, int nneeds)
 		"         || CASE WHEN l.granted THEN ')' ELSE ', waiting)' END"
 		"         || coalesce(': ' || pg_catalog.left(s.query, 200), '') AS who"
 		"       FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2))"
-		"            AS need(relation, mode)"
+		"            WITH ORDINALITY AS need(relation, mode, n)"
 		"       JOIN pg_catalog.pg_locks l ON l.locktype = 'relation' AND l.database = $3"
 		"            AND l.relation = need.relation AND l.mode = need.mode"
 		"       LEFT JOIN pg_catalog.pg_stat_activity s ON s.pid = l.pid"
 		"      WHERE l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
-		"      ORDER BY l.pid, l.granted DESC, l.relation, l.mode) b",
+		"      ORDER BY l.pid, l.granted DESC, need.n) b",
 		3, types, values, NULL);
 	result = dashie_field_text(0, 1);
 	dashie_query_end();
