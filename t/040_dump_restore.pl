@@ -90,11 +90,11 @@ for my $what (
 	[ 'row level security', q{SELECT oid::regclass FROM pg_class WHERE relrowsecurity ORDER BY oid::regclass::text} ],
 	[ 'triggers', q{SELECT tgrelid::regclass, tgname, tgenabled, tgfoid::regproc,
 		EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'x')
-		FROM pg_trigger t WHERE NOT tgisinternal ORDER BY 1::text, 2} ],
-	[ 'grants', q{SELECT oid::regclass, relacl FROM pg_class WHERE relacl IS NOT NULL
-		AND relnamespace::regnamespace::text !~ '^pg_|information_schema' ORDER BY 1::text} ],
+		FROM pg_trigger t WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname} ],
+	[ 'grants', q{SELECT oid::regclass, coalesce(relacl, acldefault('r', relowner)) FROM pg_class WHERE relkind IN ('r', 'p', 'v')
+		AND relnamespace::regnamespace::text !~ '^pg_|information_schema' ORDER BY oid::regclass::text} ],
 	[ 'indexes', q{SELECT indexrelid::regclass, pg_get_indexdef(indexrelid) FROM pg_index
-		WHERE indexrelid::regclass::text !~ '^pg_' ORDER BY 1::text} ])
+		WHERE indexrelid::regclass::text !~ '^pg_' ORDER BY indexrelid::regclass::text} ])
 {
 	my ($title, $query) = @$what;
 	is(sql('copy', $query), sql('live', $query), "the same $title");

@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -461,6 +462,8 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
 	DashieRows	rows;
 
 	dashie_reject_null(fcinfo, 0, "dry_run");
+	if (!PG_GETARG_BOOL(0))
+		PreventCommandIfReadOnly("dashie.apply_retention()");
 	dashie_rows_begin(fcinfo, &rows);
 	dashie_enter(&guard);
 	for (int i = 0; i < ROADMAP_TABLES; i++)
