@@ -119,5 +119,14 @@ is($ret, 0, 'DROP EXTENSION works again') or diag($err);
 sql(q{CREATE EXTENSION dashie; SELECT dashie.enable();});
 is(sql('SELECT count(*) FROM dashie.roadmap WHERE enabled'), '10', 'and so does CREATE EXTENSION');
 
+# the owner of the extension, whose jobs run as that role, cannot vanish under them
+($ret, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nDROP ROLE app");
+like($err, qr/2BP01/, 'the owner cannot be dropped while the extension is there');
+$node->safe_psql('live', 'DROP OWNED BY app CASCADE');
+is($node->safe_psql('live', q{SELECT count(*) FROM pg_extension WHERE extname = 'dashie'}), '0',
+	'DROP OWNED takes the extension along');
+$node->safe_psql('live', 'DROP SCHEMA IF EXISTS dashie CASCADE; CREATE EXTENSION dashie');
+is($node->safe_psql('live', 'SELECT count(*) FROM dashie.roadmap WHERE enabled'), '0', 'and somebody else can install it');
+
 $node->stop;
 done_testing();

@@ -12,4 +12,4 @@
 /* Rows created before this instant may be deleted: 7 years before now, counted in UTC. */
 extern TimestampTz dashie_stripe_deletable_before(void);
 
-#endif							/* DASHIE_BILLING_H */
+#endif /* DASHIE_BILLING_H */

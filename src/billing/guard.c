@@ -38,28 +38,27 @@ static const Interval seven_years = {.month = 7 * MONTHS_PER_YEAR};
 TimestampTz
 dashie_stripe_deletable_before(void)
 {
-	return DatumGetTimestamp(DirectFunctionCall2(timestamp_mi_interval,
-												 TimestampGetDatum(dashie_now()),
-												 IntervalPGetDatum(&seven_years)));
+	return DatumGetTimestamp(DirectFunctionCall2(
+		timestamp_mi_interval, TimestampGetDatum(dashie_now()), IntervalPGetDatum(&seven_years)));
 }
 
 /* The attribute's number; a table that lost the column is not one to let rows go from. */
 static AttrNumber
 column_number(Relation rel, const char *column)
 {
-	int			attnum = SPI_fnumber(RelationGetDescr(rel), column);
+	int attnum = SPI_fnumber(RelationGetDescr(rel), column);
 
 	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(rel), column)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(rel),
+							   column)));
 	return attnum;
 }
 
 static char *
 row_identity(Relation rel, HeapTuple tuple)
 {
-	char	   *id = SPI_getvalue(tuple, RelationGetDescr(rel), column_number(rel, "id"));
+	char *id = SPI_getvalue(tuple, RelationGetDescr(rel), column_number(rel, "id"));
 
 	return id != NULL ? id : "NULL";
 }
@@ -71,41 +70,43 @@ row_identity(Relation rel, HeapTuple tuple)
 static void
 deny_young(Relation rel, HeapTuple tuple, TimestampTz deletable_before)
 {
-	bool		isnull;
-	Datum		deletable;
-	TimestampTz created = DatumGetTimestampTz(heap_getattr(
-		tuple, column_number(rel, "created_at"), RelationGetDescr(rel), &isnull));
+	bool isnull;
+	Datum deletable;
+	TimestampTz created = DatumGetTimestampTz(
+		heap_getattr(tuple, column_number(rel, "created_at"), RelationGetDescr(rel), &isnull));
 
 	if (!isnull && created < deletable_before)
 		return;
 	if (isnull || TIMESTAMP_NOT_FINITE(created))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row %s of \"%s\" must be kept", row_identity(rel, tuple),
-						RelationGetRelationName(rel)),
-				 errdetail("The law asks for 7 years of payment records, and this row has no date.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("row %s of \"%s\" must be kept", row_identity(rel, tuple),
+					RelationGetRelationName(rel)),
+			 errdetail("The law asks for 7 years of payment records, and this row has no date.")));
 	deletable = DirectFunctionCall2(timestamp_pl_interval, TimestampGetDatum(created),
 									IntervalPGetDatum(&seven_years));
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("row %s of \"%s\" must be kept until %s", row_identity(rel, tuple),
-					RelationGetRelationName(rel),
-					dashie_day_text(DatumGetDateADT(DirectFunctionCall1(timestamp_date, deletable)))),
-			 errdetail("The law asks for 7 years of payment records."),
-			 errhint("Retention removes it afterwards.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("row %s of \"%s\" must be kept until %s", row_identity(rel, tuple),
+				RelationGetRelationName(rel),
+				dashie_day_text(DatumGetDateADT(DirectFunctionCall1(timestamp_date, deletable)))),
+		 errdetail("The law asks for 7 years of payment records."),
+		 errhint("Retention removes it afterwards.")));
 }
 
 static void
 deny_young_rows(Relation rel, TimestampTz deletable_before)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		bool		should_free;
-		HeapTuple	tuple;
+		bool should_free;
+		HeapTuple tuple;
 
 		CHECK_FOR_INTERRUPTS();
 		tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
@@ -126,10 +127,10 @@ static bool
 column_changed(Relation rel, AttrNumber attnum, HeapTuple old, HeapTuple new, bool *new_isnull,
 			   bool *old_isnull)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc desc = RelationGetDescr(rel);
 	Form_pg_attribute att = TupleDescAttr(desc, attnum - 1);
-	Datum		before = heap_getattr(old, attnum, desc, old_isnull);
-	Datum		after = heap_getattr(new, attnum, desc, new_isnull);
+	Datum before = heap_getattr(old, attnum, desc, old_isnull);
+	Datum after = heap_getattr(new, attnum, desc, new_isnull);
 
 	if (*old_isnull || *new_isnull)
 		return *old_isnull != *new_isnull;
@@ -141,8 +142,8 @@ deny_change(Relation rel, HeapTuple old, HeapTuple new)
 {
 	static const char *const frozen[] = {"stripe_event_id", "event_type", "event_data",
 										 "created_at"};
-	bool		old_isnull;
-	bool		new_isnull;
+	bool old_isnull;
+	bool new_isnull;
 
 	for (int i = 0; i < lengthof(frozen); i++)
 		if (column_changed(rel, column_number(rel, frozen[i]), old, new, &new_isnull, &old_isnull))
@@ -165,7 +166,7 @@ Datum
 dashie_stripe_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	Relation	rel;
+	Relation rel;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,

@@ -50,7 +50,7 @@ shortest_days(const Interval *span)
 static const char *
 keep_problem(const RoadmapTable *table, const Interval *keep)
 {
-	double		mean;
+	double mean;
 
 	if (table->time_column == NULL)
 		return "Rows of this table are kept for ever.";
@@ -84,8 +84,8 @@ dashie_set_retention(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
 	const RoadmapTable *table;
-	Oid			types[2] = {TEXTOID, INTERVALOID};
-	Datum		values[2];
+	Oid types[2] = {TEXTOID, INTERVALOID};
+	Datum values[2];
 
 	dashie_reject_null(fcinfo, 0, "table_name");
 	table = dashie_roadmap_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
@@ -121,27 +121,26 @@ dashie_set_retention(PG_FUNCTION_ARGS)
 static Interval *
 configured_keep(const char *table_name)
 {
-	Oid			relid = dashie_relation_oid("dashie", "retention_config");
+	Oid relid = dashie_relation_oid("dashie", "retention_config");
 	DashieColumn columns[] = {{"table_name", TEXTOID, true, 0}, {"keep", INTERVALOID, true, 0}};
-	Relation	rel;
-	Snapshot	snapshot;
+	Relation rel;
+	Snapshot snapshot;
 	DashieScan *scan;
-	Interval   *keep = NULL;
+	Interval *keep = NULL;
 
 	if (!OidIsValid(relid))
 		return NULL;
 	rel = table_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"dashie.retention_config\" is not a plain table")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"dashie.retention_config\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = dashie_scan_begin(rel, snapshot);
 	while (keep == NULL && dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		name = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum name = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (strcmp(TextDatumGetCString(name), table_name) == 0)
 		{
@@ -159,23 +158,23 @@ Interval *
 dashie_retention_of(const char *table_name)
 {
 	const RoadmapTable *table = dashie_roadmap_get(table_name);
-	Interval   *keep;
+	Interval *keep;
 
 	if (table->time_column == NULL)
 		return NULL;
 	keep = configured_keep(table_name);
 	if (keep == NULL && table->keep != NULL)
-		keep = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(table->keep),
-													 ObjectIdGetDatum(InvalidOid),
-													 Int32GetDatum(-1)));
+		keep =
+			DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(table->keep),
+												  ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	return keep;
 }
 
 TimestampTz
 dashie_retention_cutoff(const char *table_name)
 {
-	Interval   *keep = dashie_retention_of(table_name);
-	pg_tz	   *zone;
+	Interval *keep = dashie_retention_of(table_name);
+	pg_tz *zone;
 	TimestampTz cutoff;
 
 	if (keep == NULL)

@@ -54,13 +54,13 @@ typedef struct Pass
 {
 	const DashieGuard *guard;
 	const RoadmapTable *table;
-	bool		dry_run;
-	int			number;			/* of the job's steps on this table */
-	DashieRows *result;			/* rows for the caller of the function; NULL in the job */
-	int64		rows;			/* removed, or removable with dry_run */
-	bool		more;			/* another pass would find work */
-	char	   *blocker;		/* a lock was not to be had: who holds it */
-	ErrorData  *error;			/* the pass failed and left nothing behind */
+	bool dry_run;
+	int number;			/* of the job's steps on this table */
+	DashieRows *result; /* rows for the caller of the function; NULL in the job */
+	int64 rows;			/* removed, or removable with dry_run */
+	bool more;			/* another pass would find work */
+	char *blocker;		/* a lock was not to be had: who holds it */
+	ErrorData *error;	/* the pass failed and left nothing behind */
 } Pass;
 
 /* A line of apply_retention()'s answer. */
@@ -68,8 +68,8 @@ typedef struct Line
 {
 	const char *action;
 	TimestampTz upto;
-	int64		rows;
-	int64		bytes;			/* -1: unknown */
+	int64 rows;
+	int64 bytes; /* -1: unknown */
 	const char *reason;
 	const char *locks;
 	const char *blocked_by;
@@ -78,8 +78,8 @@ typedef struct Line
 static void
 put_line(Pass *pass, const Line *line)
 {
-	Datum		values[8] = {0};
-	bool		nulls[8] = {false};
+	Datum values[8] = {0};
+	bool nulls[8] = {false};
 
 	if (pass->result == NULL)
 		return;
@@ -111,15 +111,15 @@ keep_text(const char *table_name)
  */
 typedef struct SessionDays
 {
-	bool		metrics;		/* somebody computes days at all */
+	bool metrics; /* somebody computes days at all */
 	TimestampTz floor;
 	TimestampTz limit;
 } SessionDays;
 
 /* What the current snapshot knows of days from $1 on that must be counted first. */
-#define FIRST_MARK                                                                                 \
+#define FIRST_MARK \
 	"SELECT min(greatest(m.\"from\", $1)) FROM dashie.changed_range AS m WHERE m.upto >= $1"
-#define FIRST_DIRTY                                                                                \
+#define FIRST_DIRTY \
 	"SELECT min(p.day) FROM dashie.day_page AS p WHERE (p.dirty OR NOT p.final) AND p.day >= $2"
 
 /*
@@ -130,10 +130,10 @@ static void
 session_days(SessionDays *days, TimestampTz cutoff, pg_tz *zone)
 {
 	TimestampTz complete = dashie_metrics_complete_before();
-	Oid			types[2] = {TIMESTAMPTZOID, DATEOID};
-	Datum		values[2];
-	Datum		value;
-	bool		isnull;
+	Oid types[2] = {TIMESTAMPTZOID, DATEOID};
+	Datum values[2];
+	Datum value;
+	bool isnull;
 
 	days->metrics = !TIMESTAMP_IS_NOEND(complete);
 	days->floor = DT_NOBEGIN;
@@ -164,14 +164,14 @@ session_days(SessionDays *days, TimestampTz cutoff, pg_tz *zone)
 /* A count or a DELETE of expired rows; all but the text is common. */
 typedef struct Statement
 {
-	const char *name;			/* of the table, quoted */
-	const char *at;				/* a row's time */
-	Oid			limit_type;		/* timestamptz, or date where the time is a date */
-	Datum		limit;			/* rows before it have expired */
-	DateADT		limit_day;
-	const SessionDays *days;	/* NULL: the table has no part in the metrics */
+	const char *name; /* of the table, quoted */
+	const char *at;	  /* a row's time */
+	Oid limit_type;	  /* timestamptz, or date where the time is a date */
+	Datum limit;	  /* rows before it have expired */
+	DateADT limit_day;
+	const SessionDays *days; /* NULL: the table has no part in the metrics */
 	TimestampTz floor;
-	DateADT		floor_day;
+	DateADT floor_day;
 } Statement;
 
 /*
@@ -181,8 +181,8 @@ typedef struct Statement
 static uint64
 run_statement(const Statement *statement, const char *sql)
 {
-	Oid			types[5] = {statement->limit_type, INT8OID, DATEOID, TIMESTAMPTZOID, DATEOID};
-	Datum		values[5];
+	Oid types[5] = {statement->limit_type, INT8OID, DATEOID, TIMESTAMPTZOID, DATEOID};
+	Datum values[5];
 
 	values[0] = statement->limit;
 	values[1] = Int64GetDatum(dashie_setting_int("batch_rows"));
@@ -209,11 +209,10 @@ count_expired(const Statement *statement)
 static int64
 delete_expired(const Statement *statement)
 {
-	const char *days_unchanged =
-		" AND NOT EXISTS (SELECT FROM dashie.changed_range AS m"
-		" WHERE m.\"from\" < $1 AND m.upto >= $4)"
-		" AND NOT EXISTS (SELECT FROM dashie.day_page AS p"
-		" WHERE (p.dirty OR NOT p.final) AND p.day >= $5 AND p.day < $3)";
+	const char *days_unchanged = " AND NOT EXISTS (SELECT FROM dashie.changed_range AS m"
+								 " WHERE m.\"from\" < $1 AND m.upto >= $4)"
+								 " AND NOT EXISTS (SELECT FROM dashie.day_page AS p"
+								 " WHERE (p.dirty OR NOT p.final) AND p.day >= $5 AND p.day < $3)";
 
 	return run_statement(
 		statement,
@@ -232,8 +231,8 @@ delete_expired(const Statement *statement)
 static void
 raise_floor(TimestampTz removed_before)
 {
-	Oid			type = TIMESTAMPTZOID;
-	Datum		value = TimestampTzGetDatum(removed_before);
+	Oid type = TIMESTAMPTZOID;
+	Datum value = TimestampTzGetDatum(removed_before);
 
 	dashie_query("INSERT INTO dashie.retention_floor AS f (table_name, removed_before)"
 				 " VALUES ('user_sessions', $1) ON CONFLICT (table_name) DO UPDATE"
@@ -245,7 +244,7 @@ raise_floor(TimestampTz removed_before)
 static int64
 estimated_bytes(Relation rel, int64 rows)
 {
-	double		live = rel->rd_rel->reltuples;
+	double live = rel->rd_rel->reltuples;
 
 	if (live <= 0 || rel->rd_rel->relpages <= 0)
 		return -1;
@@ -256,8 +255,8 @@ estimated_bytes(Relation rel, int64 rows)
 static void
 put_held(Pass *pass, Statement *statement, TimestampTz cutoff, Relation rel, int64 removable)
 {
-	Line		line = {0};
-	int64		held;
+	Line line = {0};
+	int64 held;
 
 	statement->limit = TimestampTzGetDatum(cutoff);
 	held = count_expired(statement) - removable;
@@ -279,14 +278,14 @@ remove_rows(Pass *pass, Oid relid)
 {
 	const LockNeed need = {relid, pass->dry_run ? AccessShareLock : RowExclusiveLock};
 	const LockNeed delete_need = {relid, RowExclusiveLock};
-	bool		sessions = strcmp(pass->table->name, "user_sessions") == 0;
+	bool sessions = strcmp(pass->table->name, "user_sessions") == 0;
 	TimestampTz cutoff = dashie_retention_cutoff(pass->table->name);
 	TimestampTz upto = cutoff;
-	pg_tz	   *zone = dashie_timezone();
+	pg_tz *zone = dashie_timezone();
 	SessionDays days;
-	Statement	statement = {0};
-	Relation	rel;
-	Line		line = {0};
+	Statement statement = {0};
+	Relation rel;
+	Line line = {0};
 
 	/* a dry run only reads: it must work on a standby too */
 	dashie_lock_together(&need, 1, dashie_setting_int("maintenance_lock_timeout_ms"));
@@ -350,8 +349,8 @@ remove_rows(Pass *pass, Oid relid)
 static void
 put_partition(const PartitionAction *action, void *arg)
 {
-	Pass	   *pass = arg;
-	Line		line = {0};
+	Pass *pass = arg;
+	Line line = {0};
 
 	line.action = action->action;
 	line.upto = action->upper;
@@ -372,7 +371,7 @@ remove_partitions(Pass *pass)
 		dashie_partition_expire(pass->guard, pass->dry_run, put_partition, pass);
 	else
 	{
-		JobStep		step = {0};
+		JobStep step = {0};
 
 		step.guard = pass->guard;
 		step.number = pass->number;
@@ -386,10 +385,10 @@ remove_partitions(Pass *pass)
 static void
 remove_expired(Pass *pass)
 {
-	Oid			relid = dashie_enabled_oid(pass->table->name);
-	Oid			user;
-	int			context;
-	int			nest;
+	Oid relid = dashie_enabled_oid(pass->table->name);
+	Oid user;
+	int context;
+	int nest;
 
 	if (!OidIsValid(relid) || dashie_retention_of(pass->table->name) == NULL)
 		return;
@@ -418,14 +417,13 @@ pass_work(void *arg)
 static void
 run_pass(Pass *pass)
 {
-	ErrorData  *error = dashie_attempt(pass_work, pass);
-	LockNeed	need = {InvalidOid, RowExclusiveLock};
-	Line		line = {0};
+	ErrorData *error = dashie_attempt(pass_work, pass);
+	LockNeed need = {InvalidOid, RowExclusiveLock};
+	Line line = {0};
 
 	if (error == NULL)
 		return;
-	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-		error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 		ReThrowError(error);
 
 	pass->rows = 0;
@@ -447,10 +445,9 @@ run_pass(Pass *pass)
 	{
 		pass->error = error;
 		line.action = "failed";
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("retention of %s failed: %s", pass->table->name, error->message),
-				 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
+		ereport(WARNING, (errcode(error->sqlerrcode),
+						  errmsg("retention of %s failed: %s", pass->table->name, error->message),
+						  error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
 	}
 	put_line(pass, &line);
 }
@@ -459,7 +456,7 @@ Datum
 dashie_apply_retention(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	DashieRows	rows;
+	DashieRows rows;
 
 	dashie_reject_null(fcinfo, 0, "dry_run");
 	if (!PG_GETARG_BOOL(0))
@@ -468,7 +465,7 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
 	dashie_enter(&guard);
 	for (int i = 0; i < ROADMAP_TABLES; i++)
 	{
-		Pass		pass = {0};
+		Pass pass = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		pass.guard = &guard;
@@ -488,12 +485,12 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
  */
 static struct
 {
-	bool		done[ROADMAP_TABLES];
-	int			steps[ROADMAP_TABLES];
-	int			waits[ROADMAP_TABLES];
-	int			turn;
-	int			sqlerrcode;		/* of the first table that failed, else 0 */
-	char		message[512];
+	bool done[ROADMAP_TABLES];
+	int steps[ROADMAP_TABLES];
+	int waits[ROADMAP_TABLES];
+	int turn;
+	int sqlerrcode; /* of the first table that failed, else 0 */
+	char message[512];
 } run;
 
 static void
@@ -533,7 +530,7 @@ dashie_retention_step(JobStep *step)
 
 	while (next_table())
 	{
-		Pass		pass = {0};
+		Pass pass = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		pass.guard = step->guard;
@@ -561,9 +558,7 @@ dashie_retention_step(JobStep *step)
 	}
 
 	if (run.sqlerrcode != 0)
-		ereport(ERROR,
-				(errcode(run.sqlerrcode),
-				 errmsg_internal("%s", run.message),
-				 errdetail("The other tables were worked on.")));
+		ereport(ERROR, (errcode(run.sqlerrcode), errmsg_internal("%s", run.message),
+						errdetail("The other tables were worked on.")));
 	return false;
 }

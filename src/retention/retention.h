@@ -18,4 +18,4 @@ extern Interval *dashie_retention_of(const char *table_name);
 /* The instant before which rows of the table have expired; DT_NOBEGIN where they are kept for ever. */
 extern TimestampTz dashie_retention_cutoff(const char *table_name);
 
-#endif							/* DASHIE_RETENTION_H */
+#endif /* DASHIE_RETENTION_H */

@@ -42,13 +42,13 @@ PG_FUNCTION_INFO_V1(dashie_close_stale_sessions);
 static int64
 close_batch(const DashieGuard *guard, Oid relid, TimestampTz silent_since, int64 batch)
 {
-	Oid			types[2] = {TIMESTAMPTZOID, INT8OID};
-	Datum		values[2];
-	Oid			user;
-	int			context;
-	int64		closed;
-	Relation	rel;
-	char	   *name;
+	Oid types[2] = {TIMESTAMPTZOID, INT8OID};
+	Datum values[2];
+	Oid user;
+	int context;
+	int64 closed;
+	Relation rel;
+	char *name;
 
 	GetUserIdAndSecContext(&user, &context);
 	LockRelationOid(relid, RowExclusiveLock);
@@ -78,12 +78,12 @@ Datum
 dashie_close_stale_sessions(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	Interval   *idle;
+	Interval *idle;
 	TimestampTz silent_since;
-	Oid			relid;
-	int64		batch;
-	int64		closed;
-	int64		total = 0;
+	Oid relid;
+	int64 batch;
+	int64 closed;
+	int64 total = 0;
 
 	dashie_reject_null(fcinfo, 0, "idle");
 	idle = PG_GETARG_INTERVAL_P(0);
@@ -116,8 +116,8 @@ dashie_close_stale_sessions(PG_FUNCTION_ARGS)
 bool
 dashie_close_stale_step(JobStep *step)
 {
-	Oid			relid = dashie_enabled_oid("user_sessions");
-	int64		batch = dashie_setting_int("batch_rows");
+	Oid relid = dashie_enabled_oid("user_sessions");
+	int64 batch = dashie_setting_int("batch_rows");
 	TimestampTz silent_since =
 		dashie_now() - dashie_setting_int("session_idle_minutes") * USECS_PER_MINUTE;
 
