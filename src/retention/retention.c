@@ -551,7 +551,7 @@ dashie_retention_step(JobStep *step)
 			remember_failure(ERRCODE_LOCK_NOT_AVAILABLE, pass.table->name,
 							 psprintf("blocked by %s", pass.blocker));
 		}
-		run.done[run.turn] = !pass.more;
+		run.done[run.turn] = pass.blocker != NULL || !pass.more;
 		step->rows = pass.rows;
 		if (pass.rows > 0)
 			return true;
