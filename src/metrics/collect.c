@@ -394,8 +394,9 @@ keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 	}
 }
 
+/* The same for dashboards, of users who are gone or of those who are there. */
 static void
-keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from)
+keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
 {
 	roaring_uint32_iterator_t it;
 
@@ -403,7 +404,7 @@ keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from)
 	{
 		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, it.current_value);
 
-		if (dashboard == NULL || numbers_gone(metrics, dashboard->user_number))
+		if ((dashboard == NULL || numbers_gone(metrics, dashboard->user_number)) == of_gone)
 			roaring_bitmap_add(into, it.current_value);
 	}
 }
@@ -442,9 +443,12 @@ finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int n
 	if (keep)
 	{
 		keep_users(metrics, collector->active[day], page->active);
-		keep_dashboards(metrics, collector->dashboards[day], page->dashboards);
+		keep_dashboards(metrics, collector->dashboards[day], page->dashboards, true);
+		keep_dashboards(metrics, collector->heartbeats[day], page->heartbeats, true);
 	}
-	roaring_bitmap_or_inplace(collector->heartbeats[day], page->heartbeats);
+
+	/* a dashboard's row shows its last heartbeat only: earlier ones are known by the page alone */
+	keep_dashboards(metrics, collector->heartbeats[day], page->heartbeats, false);
 
 	page->entries = entries;
 	page->nentries = nentries;
