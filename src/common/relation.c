@@ -112,6 +112,12 @@ dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns)
 	}
 }
 
+bool
+dashie_index_is_partial(Relation index)
+{
+	return !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
+
 /*
  * range_index is a valid, complete btree index whose first column is the
  * given timestamptz column in its default order, or InvalidOid.
@@ -130,7 +136,7 @@ range_index(Relation rel, AttrNumber attnum)
 		Form_pg_index form = index->rd_index;
 
 		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
-			form->indkey.values[0] == attnum && RelationGetIndexPredicate(index) == NIL &&
+			form->indkey.values[0] == attnum && !dashie_index_is_partial(index) &&
 			index->rd_opcintype[0] == TIMESTAMPTZOID && index->rd_indoption[0] == 0)
 			result = indexid;
 		index_close(index, NoLock);

@@ -41,6 +41,12 @@ extern Relation dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode right
 /* Finds the columns; 55000 where a required one is missing or has another type. */
 extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns);
 
+/*
+ * Whether an index has a predicate.  RelationGetIndexPredicate() would fold
+ * its constants, and so run functions of its owner as the current user.
+ */
+extern bool dashie_index_is_partial(Relation index);
+
 /* One pass over a table: whole, or a range of one timestamptz column. */
 typedef struct DashieScan DashieScan;
 

@@ -18,6 +18,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "common/int.h"
@@ -27,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "common/relation.h"
@@ -211,6 +213,22 @@ collect_session(Collector *collector, DashieScan *scan, const DashieColumn *colu
 	}
 }
 
+/* The predicate of a partial index as it is stored: nothing of it is evaluated. */
+static Node *
+stored_predicate(Relation index)
+{
+	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
+	bool		isnull;
+	Node	   *predicate;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", RelationGetRelid(index));
+	predicate = stringToNode(
+		TextDatumGetCString(SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indpred, &isnull)));
+	ReleaseSysCache(tuple);
+	return predicate;
+}
+
 /* The valid partial index on long sessions, by what it holds and not by its name. */
 static Oid
 long_sessions_index(Relation rel, AttrNumber started)
@@ -223,13 +241,11 @@ long_sessions_index(Relation rel, AttrNumber started)
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		List	   *predicate = RelationGetIndexPredicate(index);
 
-		if (predicate != NIL && index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
+		if (dashie_index_is_partial(index) && index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
 			index->rd_index->indkey.values[0] == started && index->rd_opcintype[0] == TIMESTAMPTZOID &&
 			index->rd_indoption[0] == 0 &&
-			strcmp(deparse_expression((Node *) make_ands_explicit(predicate), context, false, false),
-				   LONG_PREDICATE) == 0)
+			strcmp(deparse_expression(stored_predicate(index), context, false, false), LONG_PREDICATE) == 0)
 			result = RelationGetRelid(index);
 		index_close(index, NoLock);
 		if (OidIsValid(result))

@@ -110,7 +110,7 @@ user_index(Relation rel, AttrNumber attnum)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 
 		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
-			index->rd_index->indkey.values[0] == attnum && RelationGetIndexPredicate(index) == NIL &&
+			index->rd_index->indkey.values[0] == attnum && !dashie_index_is_partial(index) &&
 			index->rd_opcintype[0] == UUIDOID)
 			result = RelationGetRelid(index);
 		index_close(index, NoLock);

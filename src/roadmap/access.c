@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/policy.h"
@@ -21,8 +22,10 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 #include "common/compat.h"
+#include "common/query.h"
 #include "roadmap/roadmap.h"
 
 static void
@@ -169,6 +172,40 @@ dashie_access_adopt(Enabling *enabling)
 		if (statement->grantees != NIL)
 			dashie_ddl_run(enabling, (Node *) statement);
 	}
+}
+
+/*
+ * dashie_access_private takes from everybody but the owner what default
+ * privileges gave of the tables that this transaction made in schema dashie.
+ * They hold what dashie computes, and are for nobody else.
+ */
+void
+dashie_access_private(void)
+{
+	List	   *commands = NIL;
+	ListCell   *lc;
+	uint64		count;
+
+	dashie_query_begin();
+	count = dashie_query("SELECT c.oid, 'REVOKE ALL ON ' || c.oid::regclass || ' FROM ' || "
+						 "  string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' "
+						 "             ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ') || ' CASCADE' "
+						 "FROM pg_class c, aclexplode(c.relacl) a "
+						 "WHERE c.relnamespace = 'dashie'::regnamespace AND c.relkind = 'r' "
+						 "AND c.relowner = current_user::regrole AND a.grantee <> c.relowner "
+						 "GROUP BY c.oid",
+						 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		Relation	rel = relation_open(DatumGetObjectId(dashie_field(i, 1, NULL)), AccessShareLock);
+
+		if (rel->rd_createSubid != InvalidSubTransactionId)
+			commands = lappend(commands, dashie_field_text(i, 2));
+		relation_close(rel, NoLock);
+	}
+	foreach(lc, commands)
+		dashie_command(lfirst(lc));
+	dashie_query_end();
 }
 
 /* dashie_access_report says once what was left out for all tables. */

@@ -221,7 +221,7 @@ has_key(Enabling *enabling, Relation rel, Constraint *wanted)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 		bool		same = form->indisunique && form->indisvalid && form->indimmediate &&
-			RelationGetIndexPredicate(index) == NIL &&
+			!dashie_index_is_partial(index) &&
 			same_columns(RelationGetRelid(rel), form->indkey.values, form->indnkeyatts, wanted->keys);
 
 		if (wanted->contype == CONSTR_UNIQUE && same)

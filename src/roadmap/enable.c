@@ -393,6 +393,7 @@ enable_one(Enabling *enabling, const char *schema)
 		dashie_partition_cover(enabling->relid);
 	identity_restore(&caller);
 	dashie_metrics_prepare(name, enabling->relid);
+	dashie_access_private();
 
 	if (!enabling->registered)
 		register_table(enabling);

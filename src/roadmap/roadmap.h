@@ -96,6 +96,7 @@ extern void dashie_adopt_index(Enabling *enabling, IndexStmt *statement);
 extern void dashie_access_policy(Enabling *enabling, CreatePolicyStmt *statement);
 extern void dashie_access_grant(Enabling *enabling, GrantStmt *statement);
 extern void dashie_access_adopt(Enabling *enabling);
+extern void dashie_access_private(void);
 extern void dashie_access_report(const EnableSkipped *skipped);
 
 /* users.c */

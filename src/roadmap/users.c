@@ -46,7 +46,7 @@ is_key(Relation rel, AttrNumber attnum)
 		Form_pg_index form = index->rd_index;
 
 		if (form->indisunique && form->indisvalid && form->indimmediate && form->indnkeyatts == 1 &&
-			form->indkey.values[0] == attnum && RelationGetIndexPredicate(index) == NIL)
+			form->indkey.values[0] == attnum && !dashie_index_is_partial(index))
 			found = true;
 		index_close(index, AccessShareLock);
 	}
