@@ -94,6 +94,10 @@ BEGIN
 		current_user;
 	RETURN true;
 END $$;
+CREATE FUNCTION evil.any_trap(anyelement) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN evil.trap('index');
+END $$;
 CREATE FUNCTION evil.row_trap() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM evil.trap('trigger');
@@ -128,7 +132,7 @@ sub plant_on_table
 	my ($db, $role, $table, $column) = @_;
 	run_as($db, $role, <<SQL);
 CREATE INDEX ON $table ((evil.trap('index'))) WHERE evil.trap('predicate');
-CREATE INDEX ON $table ($column, (evil.trap('index' || ${column}::text)));
+CREATE INDEX ON $table ($column, (evil.any_trap($column)));
 CREATE TRIGGER a_trap BEFORE INSERT OR UPDATE OR DELETE ON $table FOR EACH ROW EXECUTE FUNCTION evil.row_trap();
 CREATE TRIGGER b_trap AFTER INSERT OR UPDATE OR DELETE ON $table FOR EACH STATEMENT EXECUTE FUNCTION evil.row_trap();
 ALTER TABLE $table ADD CONSTRAINT trap CHECK (evil.trap('check'));
