@@ -31,9 +31,9 @@
 static void
 note_missing(Enabling *enabling, const char *what)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, enabling->skipped->missing)
+	foreach (lc, enabling->skipped->missing)
 		if (strcmp(lfirst(lc), what) == 0)
 			return;
 	enabling->skipped->missing = lappend(enabling->skipped->missing, pstrdup(what));
@@ -43,12 +43,12 @@ note_missing(Enabling *enabling, const char *what)
 static List *
 existing_roles(Enabling *enabling, List *roles)
 {
-	List	   *existing = NIL;
-	ListCell   *lc;
+	List *existing = NIL;
+	ListCell *lc;
 
-	foreach(lc, roles)
+	foreach (lc, roles)
 	{
-		RoleSpec   *role = lfirst_node(RoleSpec, lc);
+		RoleSpec *role = lfirst_node(RoleSpec, lc);
 
 		if (role->roletype != ROLESPEC_CSTRING || OidIsValid(get_role_oid(role->rolename, true)))
 			existing = lappend(existing, role);
@@ -74,13 +74,13 @@ calls_auth(Node *node, void *arg)
 static bool
 has_auth_uid(void)
 {
-	Oid			namespace = get_namespace_oid("auth", true);
-	Oid			function;
+	Oid namespace = get_namespace_oid("auth", true);
+	Oid function;
 
 	if (!OidIsValid(namespace) || !dashie_may_use_schema(namespace, GetUserId()))
 		return false;
-	function = LookupFuncName(list_make2(makeString(pstrdup("auth")), makeString(pstrdup("uid"))), 0,
-							  NULL, true);
+	function = LookupFuncName(list_make2(makeString(pstrdup("auth")), makeString(pstrdup("uid"))),
+							  0, NULL, true);
 	return OidIsValid(function) && get_func_rettype(function) == UUIDOID;
 }
 
@@ -88,15 +88,16 @@ has_auth_uid(void)
 void
 dashie_access_policy(Enabling *enabling, CreatePolicyStmt *statement)
 {
-	List	   *roles = existing_roles(enabling, statement->roles);
-	bool		possible = list_length(roles) == list_length(statement->roles);
+	List *roles = existing_roles(enabling, statement->roles);
+	bool possible = list_length(roles) == list_length(statement->roles);
 
 	if (calls_auth(statement->qual, NULL) && !has_auth_uid())
 	{
 		note_missing(enabling, "function auth.uid()");
 		possible = false;
 	}
-	if (possible && !OidIsValid(get_relation_policy_oid(enabling->relid, statement->policy_name, true)))
+	if (possible &&
+		!OidIsValid(get_relation_policy_oid(enabling->relid, statement->policy_name, true)))
 		dashie_ddl_run(enabling, (Node *) statement);
 }
 
@@ -104,14 +105,14 @@ dashie_access_policy(Enabling *enabling, CreatePolicyStmt *statement)
 static bool
 holds_all(Oid relid, RoleSpec *role, List *privileges)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (role->roletype != ROLESPEC_CSTRING)
 		return false;
-	foreach(lc, privileges)
+	foreach (lc, privileges)
 	{
 		const char *name = lfirst_node(AccessPriv, lc)->priv_name;
-		AclMode		mode;
+		AclMode mode;
 
 		if (strcmp(name, "select") == 0)
 			mode = ACL_SELECT;
@@ -133,14 +134,14 @@ holds_all(Oid relid, RoleSpec *role, List *privileges)
 void
 dashie_access_grant(Enabling *enabling, GrantStmt *statement)
 {
-	List	   *existing = existing_roles(enabling, statement->grantees);
-	List	   *grantees = NIL;
-	ListCell   *lc;
+	List *existing = existing_roles(enabling, statement->grantees);
+	List *grantees = NIL;
+	ListCell *lc;
 
 	if (!statement->is_grant && enabling->existed)
 		return;
 
-	foreach(lc, existing)
+	foreach (lc, existing)
 		if (!enabling->registered ||
 			!holds_all(enabling->relid, lfirst_node(RoleSpec, lc), statement->privileges))
 			grantees = lappend(grantees, lfirst(lc));
@@ -159,14 +160,15 @@ dashie_access_adopt(Enabling *enabling)
 #else
 	const char *maintain = "";
 #endif
-	ListCell   *lc;
+	ListCell *lc;
 
-	enabling->sql = psprintf("REVOKE ALL ON %s FROM PUBLIC, anon CASCADE;\n"
-							 "REVOKE TRUNCATE, REFERENCES, TRIGGER%s ON %s FROM authenticated CASCADE",
-							 name, maintain, name);
-	foreach(lc, dashie_ddl_parse(enabling->sql))
+	enabling->sql =
+		psprintf("REVOKE ALL ON %s FROM PUBLIC, anon CASCADE;\n"
+				 "REVOKE TRUNCATE, REFERENCES, TRIGGER%s ON %s FROM authenticated CASCADE",
+				 name, maintain, name);
+	foreach (lc, dashie_ddl_parse(enabling->sql))
 	{
-		GrantStmt  *statement = lfirst_node(GrantStmt, lc);
+		GrantStmt *statement = lfirst_node(GrantStmt, lc);
 
 		statement->grantees = existing_roles(enabling, statement->grantees);
 		if (statement->grantees != NIL)
@@ -182,28 +184,29 @@ dashie_access_adopt(Enabling *enabling)
 void
 dashie_access_private(void)
 {
-	List	   *commands = NIL;
-	ListCell   *lc;
-	uint64		count;
+	List *commands = NIL;
+	ListCell *lc;
+	uint64 count;
 
 	dashie_query_begin();
-	count = dashie_query("SELECT c.oid, 'REVOKE ALL ON ' || c.oid::regclass || ' FROM ' || "
-						 "  string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' "
-						 "             ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ') || ' CASCADE' "
-						 "FROM pg_class c, aclexplode(c.relacl) a "
-						 "WHERE c.relnamespace = 'dashie'::regnamespace AND c.relkind = 'r' "
-						 "AND c.relowner = current_user::regrole AND a.grantee <> c.relowner "
-						 "GROUP BY c.oid",
-						 0, NULL, NULL, NULL);
+	count = dashie_query(
+		"SELECT c.oid, 'REVOKE ALL ON ' || c.oid::regclass || ' FROM ' || "
+		"  string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' "
+		"             ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ') || ' CASCADE' "
+		"FROM pg_class c, aclexplode(c.relacl) a "
+		"WHERE c.relnamespace = 'dashie'::regnamespace AND c.relkind = 'r' "
+		"AND c.relowner = current_user::regrole AND a.grantee <> c.relowner "
+		"GROUP BY c.oid",
+		0, NULL, NULL, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
-		Relation	rel = relation_open(DatumGetObjectId(dashie_field(i, 1, NULL)), AccessShareLock);
+		Relation rel = relation_open(DatumGetObjectId(dashie_field(i, 1, NULL)), AccessShareLock);
 
 		if (rel->rd_createSubid != InvalidSubTransactionId)
 			commands = lappend(commands, dashie_field_text(i, 2));
 		relation_close(rel, NoLock);
 	}
-	foreach(lc, commands)
+	foreach (lc, commands)
 		dashie_command(lfirst(lc));
 	dashie_query_end();
 }
@@ -213,12 +216,12 @@ void
 dashie_access_report(const EnableSkipped *skipped)
 {
 	StringInfoData list;
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (skipped->missing == NIL)
 		return;
 	initStringInfo(&list);
-	foreach(lc, skipped->missing)
+	foreach (lc, skipped->missing)
 		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", (char *) lfirst(lc));
 	ereport(NOTICE,
 			(errmsg("row level security is on, and what needs the following is not granted: %s",

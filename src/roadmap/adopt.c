@@ -77,8 +77,8 @@ find_attribute(Relation rel, const char *name)
 static void
 compare_type(Enabling *enabling, Form_pg_attribute attr, ColumnDef *wanted)
 {
-	Oid			type;
-	int32		typmod;
+	Oid type;
+	int32 typmod;
 
 	typenameTypeIdAndMod(NULL, wanted->typeName, &type, &typmod);
 	if (attr->atttypid != type || attr->atttypmod != typmod)
@@ -102,18 +102,18 @@ compare_other_columns(Enabling *enabling, Relation rel, List *wanted)
 	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
 	{
 		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), i);
-		bool		known = false;
-		ListCell   *lc;
+		bool known = false;
+		ListCell *lc;
 
-		if (attr->attisdropped || !attr->attnotnull || attr->atthasdef ||
-			attr->attidentity != '\0')
+		if (attr->attisdropped || !attr->attnotnull || attr->atthasdef || attr->attidentity != '\0')
 			continue;
-		foreach(lc, wanted)
+		foreach (lc, wanted)
 			if (IsA(lfirst(lc), ColumnDef) &&
 				strcmp(lfirst_node(ColumnDef, lc)->colname, NameStr(attr->attname)) == 0)
 				known = true;
 		if (!known)
-			dashie_ddl_differ(enabling, "column \"%s\" is not in the roadmap, and NOT NULL without a default",
+			dashie_ddl_differ(enabling,
+							  "column \"%s\" is not in the roadmap, and NOT NULL without a default",
 							  NameStr(attr->attname));
 	}
 }
@@ -124,12 +124,13 @@ compare_partitioning(Enabling *enabling, Relation rel, PartitionSpec *wanted)
 {
 	PartitionKey key = RelationGetPartitionKey(rel);
 	const char *column = linitial_node(PartitionElem, wanted->partParams)->name;
-	Oid			default_partition = get_default_partition_oid(RelationGetRelid(rel));
+	Oid default_partition = get_default_partition_oid(RelationGetRelid(rel));
 
 	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
 		key->partattrs[0] != get_attnum(RelationGetRelid(rel), column) ||
 		key->partattrs[0] == InvalidAttrNumber)
-		dashie_ddl_differ(enabling, "it is not partitioned by RANGE (%s)", quote_identifier(column));
+		dashie_ddl_differ(enabling, "it is not partitioned by RANGE (%s)",
+						  quote_identifier(column));
 	if (OidIsValid(default_partition))
 		dashie_ddl_differ(enabling, "it has a DEFAULT partition, \"%s\"",
 						  get_rel_name(default_partition));
@@ -142,8 +143,8 @@ compare_partitioning(Enabling *enabling, Relation rel, PartitionSpec *wanted)
 void
 dashie_adopt_columns(Enabling *enabling, CreateStmt *statement)
 {
-	Relation	rel = relation_open(enabling->relid, NoLock);
-	ListCell   *lc;
+	Relation rel = relation_open(enabling->relid, NoLock);
+	ListCell *lc;
 
 	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 		dashie_ddl_differ(enabling, "it is not a permanent, logged table");
@@ -154,9 +155,9 @@ dashie_adopt_columns(Enabling *enabling, CreateStmt *statement)
 	else if (has_subclass(RelationGetRelid(rel)))
 		dashie_ddl_differ(enabling, "other tables inherit from it");
 
-	foreach(lc, statement->tableElts)
+	foreach (lc, statement->tableElts)
 	{
-		ColumnDef  *wanted = lfirst(lc);
+		ColumnDef *wanted = lfirst(lc);
 		Form_pg_attribute attr;
 
 		if (!IsA(wanted, ColumnDef))
@@ -164,8 +165,8 @@ dashie_adopt_columns(Enabling *enabling, CreateStmt *statement)
 		attr = find_attribute(rel, wanted->colname);
 		if (attr == NULL)
 		{
-			Oid			type;
-			int32		typmod;
+			Oid type;
+			int32 typmod;
 
 			typenameTypeIdAndMod(NULL, wanted->typeName, &type, &typmod);
 			dashie_ddl_differ(enabling, "column \"%s\" %s is missing", wanted->colname,
@@ -182,12 +183,12 @@ dashie_adopt_columns(Enabling *enabling, CreateStmt *statement)
 static bool
 same_columns(Oid relid, const int16 *attnums, int natts, List *names)
 {
-	ListCell   *lc;
-	int			i = 0;
+	ListCell *lc;
+	int i = 0;
 
 	if (natts != list_length(names))
 		return false;
-	foreach(lc, names)
+	foreach (lc, names)
 		if (get_attnum(relid, strVal(lfirst(lc))) != attnums[i++])
 			return false;
 	return true;
@@ -197,11 +198,12 @@ static char *
 column_list(List *names)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell *lc;
 
 	initStringInfo(&out);
-	foreach(lc, names)
-		appendStringInfo(&out, "%s%s", out.len > 0 ? ", " : "", quote_identifier(strVal(lfirst(lc))));
+	foreach (lc, names)
+		appendStringInfo(&out, "%s%s", out.len > 0 ? ", " : "",
+						 quote_identifier(strVal(lfirst(lc))));
 	return out.data;
 }
 
@@ -212,17 +214,18 @@ column_list(List *names)
 static bool
 has_key(Enabling *enabling, Relation rel, Constraint *wanted)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	bool		found = false;
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *lc;
+	bool found = false;
 
-	foreach(lc, indexes)
+	foreach (lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
-		bool		same = form->indisunique && form->indisvalid && form->indimmediate &&
-			!dashie_index_is_partial(index) &&
-			same_columns(RelationGetRelid(rel), form->indkey.values, form->indnkeyatts, wanted->keys);
+		bool same = form->indisunique && form->indisvalid && form->indimmediate &&
+					!dashie_index_is_partial(index) &&
+					same_columns(RelationGetRelid(rel), form->indkey.values, form->indnkeyatts,
+								 wanted->keys);
 
 		if (wanted->contype == CONSTR_UNIQUE && same)
 			found = true;
@@ -230,7 +233,8 @@ has_key(Enabling *enabling, Relation rel, Constraint *wanted)
 		{
 			found = true;
 			if (!same)
-				dashie_ddl_differ(enabling, "its primary key is not (%s)", column_list(wanted->keys));
+				dashie_ddl_differ(enabling, "its primary key is not (%s)",
+								  column_list(wanted->keys));
 		}
 		index_close(index, NoLock);
 	}
@@ -246,13 +250,13 @@ static bool
 has_foreign_key(Enabling *enabling, Relation rel, Constraint *wanted)
 {
 	const char *column = strVal(linitial(wanted->fk_attrs));
-	AttrNumber	attnum = get_attnum(RelationGetRelid(rel), column);
-	Oid			target = RangeVarGetRelid(wanted->pktable, NoLock, false);
-	Relation	catalog = table_open(ConstraintRelationId, AccessShareLock);
+	AttrNumber attnum = get_attnum(RelationGetRelid(rel), column);
+	Oid target = RangeVarGetRelid(wanted->pktable, NoLock, false);
+	Relation catalog = table_open(ConstraintRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
+	HeapTuple tuple;
+	bool found = false;
 
 	ScanKeyInit(&key, Anum_pg_constraint_conrelid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(RelationGetRelid(rel)));
@@ -260,8 +264,8 @@ has_foreign_key(Enabling *enabling, Relation rel, Constraint *wanted)
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
-		bool		isnull;
-		ArrayType  *columns;
+		bool isnull;
+		ArrayType *columns;
 
 		if (form->contype != CONSTRAINT_FOREIGN || form->confrelid != target)
 			continue;
@@ -271,11 +275,12 @@ has_foreign_key(Enabling *enabling, Relation rel, Constraint *wanted)
 			continue;
 		found = true;
 		if (form->confdeltype != wanted->fk_del_action)
-			dashie_ddl_differ(enabling, "foreign key \"%s\" is not ON DELETE %s",
-							  NameStr(form->conname),
-							  wanted->fk_del_action == FKCONSTR_ACTION_CASCADE ? "CASCADE" : "SET NULL");
+			dashie_ddl_differ(
+				enabling, "foreign key \"%s\" is not ON DELETE %s", NameStr(form->conname),
+				wanted->fk_del_action == FKCONSTR_ACTION_CASCADE ? "CASCADE" : "SET NULL");
 		else if (!form->convalidated)
-			dashie_ddl_differ(enabling, "foreign key \"%s\" is not validated", NameStr(form->conname));
+			dashie_ddl_differ(enabling, "foreign key \"%s\" is not validated",
+							  NameStr(form->conname));
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -289,7 +294,8 @@ columns_exist(Node *node, void *arg)
 	if (node == NULL)
 		return false;
 	if (IsA(node, ColumnRef))
-		return find_attribute((Relation) arg, strVal(linitial(((ColumnRef *) node)->fields))) == NULL;
+		return find_attribute((Relation) arg, strVal(linitial(((ColumnRef *) node)->fields))) ==
+			   NULL;
 	return raw_expression_tree_walker(node, columns_exist, arg);
 }
 
@@ -299,10 +305,10 @@ has_check(Relation rel, Constraint *wanted)
 {
 	ParseState *pstate;
 	ParseNamespaceItem *item;
-	Node	   *expr;
+	Node *expr;
 
 	if (columns_exist(wanted->raw_expr, rel))
-		return true;			/* a missing column is in the list already */
+		return true; /* a missing column is in the list already */
 
 	pstate = make_parsestate(NULL);
 	item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL, false, true);
@@ -321,8 +327,8 @@ has_check(Relation rel, Constraint *wanted)
 void
 dashie_adopt_constraint(Enabling *enabling, Constraint *constraint)
 {
-	Relation	rel = relation_open(enabling->relid, AccessShareLock);
-	bool		found = false;
+	Relation rel = relation_open(enabling->relid, AccessShareLock);
+	bool found = false;
 
 	switch (constraint->contype)
 	{
@@ -342,8 +348,8 @@ dashie_adopt_constraint(Enabling *enabling, Constraint *constraint)
 	}
 	relation_close(rel, NoLock);
 	if (!found)
-		dashie_ddl_run(enabling,
-					   alter_table(enabling, AT_AddConstraint, NULL, copyObject((Node *) constraint)));
+		dashie_ddl_run(enabling, alter_table(enabling, AT_AddConstraint, NULL,
+											 copyObject((Node *) constraint)));
 }
 
 /* The same constraint, written at the table instead of at its column. */
@@ -366,16 +372,16 @@ table_constraint(Constraint *constraint, const char *column)
 static void
 adopt_column_constraints(Enabling *enabling, ColumnDef *wanted)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, wanted->constraints)
+	foreach (lc, wanted->constraints)
 	{
 		Constraint *constraint = lfirst_node(Constraint, lc);
-		Relation	rel = relation_open(enabling->relid, AccessShareLock);
+		Relation rel = relation_open(enabling->relid, AccessShareLock);
 		Form_pg_attribute attr = find_attribute(rel, wanted->colname);
-		bool		exists = attr != NULL;
-		bool		notnull = exists && attr->attnotnull;
-		bool		hasdef = exists && (attr->atthasdef || attr->attidentity != '\0');
+		bool exists = attr != NULL;
+		bool notnull = exists && attr->attnotnull;
+		bool hasdef = exists && (attr->atthasdef || attr->attidentity != '\0');
 
 		relation_close(rel, NoLock);
 		if (!exists)
@@ -401,11 +407,11 @@ adopt_column_constraints(Enabling *enabling, ColumnDef *wanted)
 void
 dashie_adopt_constraints(Enabling *enabling, CreateStmt *statement)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, statement->tableElts)
+	foreach (lc, statement->tableElts)
 	{
-		Node	   *element = lfirst(lc);
+		Node *element = lfirst(lc);
 
 		if (IsA(element, ColumnDef))
 			adopt_column_constraints(enabling, (ColumnDef *) element);
@@ -418,8 +424,8 @@ dashie_adopt_constraints(Enabling *enabling, CreateStmt *statement)
 void
 dashie_adopt_column(Enabling *enabling, AlterTableCmd *command)
 {
-	ColumnDef  *wanted = castNode(ColumnDef, command->def);
-	Relation	rel = relation_open(enabling->relid, AccessShareLock);
+	ColumnDef *wanted = castNode(ColumnDef, command->def);
+	Relation rel = relation_open(enabling->relid, AccessShareLock);
 	Form_pg_attribute attr = find_attribute(rel, wanted->colname);
 
 	if (attr != NULL)
@@ -427,7 +433,8 @@ dashie_adopt_column(Enabling *enabling, AlterTableCmd *command)
 	relation_close(rel, NoLock);
 
 	if (attr == NULL)
-		dashie_ddl_run(enabling, alter_table(enabling, AT_AddColumn, NULL, copyObject((Node *) wanted)));
+		dashie_ddl_run(enabling,
+					   alter_table(enabling, AT_AddColumn, NULL, copyObject((Node *) wanted)));
 	else
 		adopt_column_constraints(enabling, wanted);
 }
@@ -436,17 +443,19 @@ dashie_adopt_column(Enabling *enabling, AlterTableCmd *command)
 static bool
 same_index(Relation index, IndexStmt *wanted)
 {
-	ListCell   *lc;
-	int			i = 0;
+	ListCell *lc;
+	int i = 0;
 
-	if (!index->rd_index->indisvalid || index->rd_index->indnkeyatts != list_length(wanted->indexParams))
+	if (!index->rd_index->indisvalid ||
+		index->rd_index->indnkeyatts != list_length(wanted->indexParams))
 		return false;
-	foreach(lc, wanted->indexParams)
+	foreach (lc, wanted->indexParams)
 	{
-		IndexElem  *element = lfirst_node(IndexElem, lc);
-		AttrNumber	attnum = index->rd_index->indkey.values[i++];
+		IndexElem *element = lfirst_node(IndexElem, lc);
+		AttrNumber attnum = index->rd_index->indkey.values[i++];
 
-		if (attnum != (element->name != NULL ? get_attnum(index->rd_index->indrelid, element->name) : 0))
+		if (attnum !=
+			(element->name != NULL ? get_attnum(index->rd_index->indrelid, element->name) : 0))
 			return false;
 	}
 	return true;
@@ -456,7 +465,7 @@ same_index(Relation index, IndexStmt *wanted)
 void
 dashie_adopt_index(Enabling *enabling, IndexStmt *statement)
 {
-	Oid			relid = dashie_relation_oid(enabling->schema, statement->idxname);
+	Oid relid = dashie_relation_oid(enabling->schema, statement->idxname);
 
 	if (!OidIsValid(relid))
 		dashie_ddl_run(enabling, (Node *) statement);
@@ -466,10 +475,11 @@ dashie_adopt_index(Enabling *enabling, IndexStmt *statement)
 						  statement->idxname);
 	else
 	{
-		Relation	index = relation_open(relid, AccessShareLock);
+		Relation index = relation_open(relid, AccessShareLock);
 
 		if (index->rd_index->indrelid != enabling->relid)
-			dashie_ddl_differ(enabling, "index \"%s\" belongs to another table", statement->idxname);
+			dashie_ddl_differ(enabling, "index \"%s\" belongs to another table",
+							  statement->idxname);
 		else if (!same_index(index, statement))
 			dashie_ddl_differ(enabling, "index \"%s\" has other columns, or is invalid",
 							  statement->idxname);

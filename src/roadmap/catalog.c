@@ -129,14 +129,12 @@ dashie_roadmap_get(const char *name)
 	const RoadmapTable *table;
 
 	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"table_name\" must not be NULL")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"table_name\" must not be NULL")));
 	table = dashie_roadmap_find(name);
 	if (table == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a table of the roadmap", name),
-				 errhint("SELECT table_name FROM dashie.roadmap lists them.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is not a table of the roadmap", name),
+						errhint("SELECT table_name FROM dashie.roadmap lists them.")));
 	return table;
 }

@@ -56,10 +56,10 @@ dashie_ddl_fill(const char *ddl, const char *schema, const char *user_sessions)
 List *
 dashie_ddl_parse(const char *sql)
 {
-	List	   *statements = NIL;
-	ListCell   *lc;
+	List *statements = NIL;
+	ListCell *lc;
 
-	foreach(lc, raw_parser(sql, RAW_PARSE_DEFAULT))
+	foreach (lc, raw_parser(sql, RAW_PARSE_DEFAULT))
 		statements = lappend(statements, lfirst_node(RawStmt, lc)->stmt);
 	return statements;
 }
@@ -112,8 +112,8 @@ dashie_ddl_differ(Enabling *enabling, const char *format, ...)
 	initStringInfo(&line);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&line, format, args);
@@ -132,13 +132,13 @@ dashie_ddl_differ(Enabling *enabling, const char *format, ...)
 static bool
 is_difference(const ErrorData *error)
 {
-	int			class = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int class = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
 	if (error->elevel != ERROR || error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
 		return false;
 	return class == ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
-		class == ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION) ||
-		class == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION);
+		   class == ERRCODE_TO_CATEGORY(ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION) ||
+		   class == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION);
 }
 
 /*
@@ -170,7 +170,7 @@ dashie_ddl_run(Enabling *enabling, Node *statement)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();

@@ -51,8 +51,8 @@ PG_FUNCTION_INFO_V1(dashie_disable);
 /* The user that dashie_enter() left us with. */
 typedef struct Identity
 {
-	Oid			user;
-	int			context;
+	Oid user;
+	int context;
 } Identity;
 
 static void
@@ -71,14 +71,13 @@ identity_restore(const Identity *identity)
 static Relation
 lock_registry(void)
 {
-	Oid			extension = dashie_extension_oid();
-	Relation	registry;
+	Oid extension = dashie_extension_oid();
+	Relation registry;
 
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 	if (dashie_extension_oid() != extension)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"dashie\" was dropped meanwhile")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("extension \"dashie\" was dropped meanwhile")));
 	registry = table_open(dashie_relation_oid("dashie", "enabled_table"), ShareRowExclusiveLock);
 	if (registry->rd_rel->relkind != RELKIND_RELATION)
 		elog(ERROR, "dashie.enabled_table is not a table");
@@ -89,19 +88,17 @@ lock_registry(void)
 static void
 require_schema(const char *schema)
 {
-	Oid			namespace = get_namespace_oid(schema, true);
+	Oid namespace = get_namespace_oid(schema, true);
 
 	if (strncmp(schema, "pg_", 3) == 0 || strcmp(schema, "information_schema") == 0 ||
 		strcmp(schema, "dashie") == 0 ||
 		(OidIsValid(namespace) && OidIsValid(getExtensionOfObject(NamespaceRelationId, namespace))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("tables of the application cannot be put in schema \"%s\"", schema),
-				 errdetail("It belongs to PostgreSQL or to an extension.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("tables of the application cannot be put in schema \"%s\"", schema),
+						errdetail("It belongs to PostgreSQL or to an extension.")));
 	if (!OidIsValid(namespace))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_SCHEMA),
-				 errmsg("schema \"%s\" does not exist", schema),
+				(errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
 				 errhint("Run CREATE SCHEMA %s.", quote_identifier(schema))));
 }
 
@@ -109,16 +106,15 @@ require_schema(const char *schema)
 static void
 check_table(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
 {
-	char		kind;
+	char kind;
 
 	if (!OidIsValid(relid))
 		return;
 	kind = get_rel_relkind(relid);
 	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s.%s\" is not a table", name->schemaname, name->relname),
-				 errhint("Rename or drop it, so that dashie.enable() can make the table.")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s.%s\" is not a table", name->schemaname, name->relname),
+						errhint("Rename or drop it, so that dashie.enable() can make the table.")));
 	dashie_require_owner(relid);
 }
 
@@ -126,10 +122,10 @@ check_table(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
 static char *
 read_ddl(const Enabling *enabling)
 {
-	Oid			sessions = dashie_enabled_oid("user_sessions");
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(enabling->table->name)};
-	char	   *ddl;
+	Oid sessions = dashie_enabled_oid("user_sessions");
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(enabling->table->name)};
+	char *ddl;
 
 	dashie_query_begin();
 	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values,
@@ -160,18 +156,19 @@ static void
 report_differences(const Enabling *enabling)
 {
 	StringInfoData list;
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (enabling->differences == NIL)
 		return;
 	initStringInfo(&list);
-	foreach(lc, enabling->differences)
+	foreach (lc, enabling->differences)
 		appendStringInfo(&list, "%s%s", list.len > 0 ? "\n" : "", (char *) lfirst(lc));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 			 errmsg("table \"%s.%s\" cannot be enabled", enabling->schema, enabling->table->name),
 			 errdetail("It is not as the roadmap has it:\n%s", list.data),
-			 errhint("Change the table, or move it to another schema with its indexes: ALTER TABLE ... SET SCHEMA.")));
+			 errhint("Change the table, or move it to another schema with its indexes: ALTER TABLE "
+					 "... SET SCHEMA.")));
 }
 
 /* CREATE TABLE: a new table is made; one that exists is compared and completed. */
@@ -185,10 +182,11 @@ enable_create(Enabling *enabling, CreateStmt *statement)
 		return;
 	}
 
-	if (statement->partspec == NULL && get_rel_relkind(enabling->relid) == RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s.%s\" is partitioned", enabling->schema, enabling->table->name)));
+	if (statement->partspec == NULL &&
+		get_rel_relkind(enabling->relid) == RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("table \"%s.%s\" is partitioned", enabling->schema,
+							   enabling->table->name)));
 
 	dashie_adopt_columns(enabling, statement);
 	if (statement->partspec != NULL && get_rel_relkind(enabling->relid) == RELKIND_RELATION)
@@ -208,12 +206,12 @@ enable_create(Enabling *enabling, CreateStmt *statement)
 static bool
 find_trigger(Oid relid, const char *name, Oid *function, char *enabled)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	bool		found = false;
+	Relation rel = relation_open(relid, AccessShareLock);
+	bool found = false;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger *trigger = &rel->trigdesc->triggers[i];
 
 		if (strcmp(trigger->tgname, name) == 0)
 		{
@@ -230,16 +228,16 @@ find_trigger(Oid relid, const char *name, Oid *function, char *enabled)
 static void
 enable_alter(Enabling *enabling, AlterTableStmt *statement)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, statement->cmds)
+	foreach (lc, statement->cmds)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, lc);
 		AlterTableStmt *single = copyObject(statement);
-		Relation	rel;
-		bool		done = false;
-		Oid			function;
-		char		mode;
+		Relation rel;
+		bool done = false;
+		Oid function;
+		char mode;
 
 		switch (command->subtype)
 		{
@@ -256,7 +254,7 @@ enable_alter(Enabling *enabling, AlterTableStmt *statement)
 				break;
 			case AT_EnableAlwaysTrig:
 				done = find_trigger(enabling->relid, command->name, &function, &mode) &&
-					mode == TRIGGER_FIRES_ALWAYS;
+					   mode == TRIGGER_FIRES_ALWAYS;
 				break;
 			default:
 				break;
@@ -277,10 +275,10 @@ static void
 enable_trigger(Enabling *enabling, CreateTrigStmt *statement, const Identity *caller)
 {
 	AlterObjectDependsStmt *depends = makeNode(AlterObjectDependsStmt);
-	Oid			wanted = LookupFuncName(statement->funcname, 0, NULL, false);
-	Identity	owner;
-	Oid			function;
-	char		mode;
+	Oid wanted = LookupFuncName(statement->funcname, 0, NULL, false);
+	Identity owner;
+	Oid function;
+	char mode;
 
 	if (find_trigger(enabling->relid, statement->trigname, &function, &mode))
 	{
@@ -337,9 +335,9 @@ enable_statement(Enabling *enabling, Node *statement, const Identity *caller)
 static void
 register_table(const Enabling *enabling)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(enabling->table->name),
-							CStringGetTextDatum(enabling->schema)};
+	Oid types[] = {TEXTOID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(enabling->table->name),
+					  CStringGetTextDatum(enabling->schema)};
 
 	dashie_query_begin();
 	dashie_query("INSERT INTO dashie.enabled_table (table_name, schema_name) VALUES ($1, $2) "
@@ -358,32 +356,34 @@ static const char *
 enable_one(Enabling *enabling, const char *schema)
 {
 	const char *name = enabling->table->name;
-	char	   *registered = dashie_enabled_schema(name);
-	Identity	caller;
-	ListCell   *lc;
+	char *registered = dashie_enabled_schema(name);
+	Identity caller;
+	ListCell *lc;
 
 	if (registered != NULL && schema != NULL && strcmp(schema, registered) != 0 &&
 		OidIsValid(dashie_relation_oid(registered, name)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is enabled in schema \"%s\"", name, registered),
-				 errhint("Run SELECT dashie.disable('%s') first to manage the one in schema \"%s\".",
-						 name, schema)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("table \"%s\" is enabled in schema \"%s\"", name, registered),
+			 errhint("Run SELECT dashie.disable('%s') first to manage the one in schema \"%s\".",
+					 name, schema)));
 	enabling->schema = schema != NULL ? schema : registered != NULL ? registered : "public";
 	require_schema(enabling->schema);
 
 	identity_save(&caller);
 	enabling->registered = registered != NULL && strcmp(registered, enabling->schema) == 0;
-	enabling->relid = RangeVarGetRelidExtended(
-		makeRangeVar(pstrdup(enabling->schema), pstrdup(name), -1),
-		enabling->registered ? AccessShareLock : AccessExclusiveLock, RVR_MISSING_OK, check_table, NULL);
+	enabling->relid =
+		RangeVarGetRelidExtended(makeRangeVar(pstrdup(enabling->schema), pstrdup(name), -1),
+								 enabling->registered ? AccessShareLock : AccessExclusiveLock,
+								 RVR_MISSING_OK, check_table, NULL);
 	enabling->existed = OidIsValid(enabling->relid);
 	enabling->registered = enabling->registered && enabling->existed;
 
 	enabling->sql = read_ddl(enabling);
 	if (enabling->existed)
 		dashie_become_owner_of(enabling->guard, enabling->relid);
-	foreach(lc, dashie_ddl_parse(enabling->sql))
+	foreach (lc, dashie_ddl_parse(enabling->sql))
 		enable_statement(enabling, lfirst(lc), &caller);
 	if (enabling->existed && !enabling->registered)
 		dashie_access_adopt(enabling);
@@ -428,8 +428,8 @@ enable_tables(FunctionCallInfo fcinfo, bool *wanted, const char *schema)
 {
 	EnableSkipped skipped = {NIL};
 	DashieGuard guard;
-	DashieRows	rows;
-	Relation	registry;
+	DashieRows rows;
+	Relation registry;
 
 	dashie_enter(&guard);
 	dashie_rows_begin(fcinfo, &rows);
@@ -441,9 +441,10 @@ enable_tables(FunctionCallInfo fcinfo, bool *wanted, const char *schema)
 
 	for (int i = 0; i < ROADMAP_TABLES; i++)
 	{
-		Enabling	enabling = {.guard = &guard, .table = &dashie_roadmap_tables[i], .skipped = &skipped};
-		Datum		values[3];
-		bool		nulls[3] = {false, false, false};
+		Enabling enabling = {
+			.guard = &guard, .table = &dashie_roadmap_tables[i], .skipped = &skipped};
+		Datum values[3];
+		bool nulls[3] = {false, false, false};
 
 		if (!wanted[i])
 			continue;
@@ -469,7 +470,7 @@ schema_argument(FunctionCallInfo fcinfo, int argno)
 Datum
 dashie_enable_table(PG_FUNCTION_ARGS)
 {
-	bool		wanted[ROADMAP_TABLES] = {false};
+	bool wanted[ROADMAP_TABLES] = {false};
 	const RoadmapTable *table;
 
 	dashie_reject_null(fcinfo, 0, "table_name");
@@ -483,9 +484,9 @@ dashie_enable_table(PG_FUNCTION_ARGS)
 Datum
 dashie_enable_phase(PG_FUNCTION_ARGS)
 {
-	bool		wanted[ROADMAP_TABLES] = {false};
-	bool		found = false;
-	int32		phase;
+	bool wanted[ROADMAP_TABLES] = {false};
+	bool found = false;
+	int32 phase;
 
 	dashie_reject_null(fcinfo, 0, "phase");
 	phase = PG_GETARG_INT32(0);
@@ -493,10 +494,9 @@ dashie_enable_phase(PG_FUNCTION_ARGS)
 		if (dashie_roadmap_tables[i].phase == phase)
 			wanted[i] = found = true;
 	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%d is not a phase of the roadmap with tables to enable", phase),
-				 errhint("SELECT DISTINCT phase FROM dashie.roadmap lists them.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%d is not a phase of the roadmap with tables to enable", phase),
+						errhint("SELECT DISTINCT phase FROM dashie.roadmap lists them.")));
 	enable_tables(fcinfo, wanted, schema_argument(fcinfo, 1));
 	return (Datum) 0;
 }
@@ -505,7 +505,7 @@ dashie_enable_phase(PG_FUNCTION_ARGS)
 Datum
 dashie_enable_all(PG_FUNCTION_ARGS)
 {
-	bool		wanted[ROADMAP_TABLES];
+	bool wanted[ROADMAP_TABLES];
 
 	memset(wanted, true, sizeof(wanted));
 	enable_tables(fcinfo, wanted, NULL);
@@ -519,23 +519,23 @@ dashie_enable_all(PG_FUNCTION_ARGS)
 static void
 drop_triggers(Oid relid)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	List	   *commands = NIL;
-	ListCell   *lc;
+	Relation rel = relation_open(relid, AccessShareLock);
+	List *commands = NIL;
+	ListCell *lc;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
-		Trigger    *trigger = &rel->trigdesc->triggers[i];
+		Trigger *trigger = &rel->trigdesc->triggers[i];
 
-		if (!trigger->tgisinternal &&
-			trigger->tgenabled != TRIGGER_FIRES_ALWAYS &&
+		if (!trigger->tgisinternal && trigger->tgenabled != TRIGGER_FIRES_ALWAYS &&
 			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) == dashie_extension_oid())
-			commands = lappend(commands, psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
-												  dashie_relation_name(relid)));
+			commands = lappend(commands,
+							   psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
+										dashie_relation_name(relid)));
 	}
 	relation_close(rel, NoLock);
 
-	foreach(lc, commands)
+	foreach (lc, commands)
 		dashie_command(lfirst(lc));
 }
 
@@ -543,14 +543,14 @@ drop_triggers(Oid relid)
 Datum
 dashie_disable(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {TEXTOID};
+	Oid types[] = {TEXTOID};
 	const RoadmapTable *table;
-	Datum		values[1];
+	Datum values[1];
 	DashieGuard guard;
-	Identity	caller;
-	Relation	registry;
-	char	   *schema;
-	Oid			relid;
+	Identity caller;
+	Relation registry;
+	char *schema;
+	Oid relid;
 
 	dashie_reject_null(fcinfo, 0, "table_name");
 	table = dashie_roadmap_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
@@ -561,24 +561,23 @@ dashie_disable(PG_FUNCTION_ARGS)
 	registry = lock_registry();
 	schema = dashie_enabled_schema(table->name);
 	if (schema == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not enabled", table->name)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" is not enabled", table->name)));
 	for (int i = 0; i < ROADMAP_TABLES; i++)
 	{
 		const RoadmapTable *other = &dashie_roadmap_tables[i];
 
 		if (other->requires != NULL && strcmp(other->requires, table->name) == 0 &&
 			dashie_enabled_schema(other->name) != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" is needed by enabled table \"%s\"", table->name, other->name),
-					 errhint("Run SELECT dashie.disable('%s') first.", other->name)));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("table \"%s\" is needed by enabled table \"%s\"", table->name,
+								   other->name),
+							errhint("Run SELECT dashie.disable('%s') first.", other->name)));
 	}
 
 	dashie_query_begin();
-	relid = RangeVarGetRelidExtended(makeRangeVar(schema, pstrdup(table->name), -1), AccessExclusiveLock,
-									 RVR_MISSING_OK, check_table, NULL);
+	relid = RangeVarGetRelidExtended(makeRangeVar(schema, pstrdup(table->name), -1),
+									 AccessExclusiveLock, RVR_MISSING_OK, check_table, NULL);
 	if (OidIsValid(relid))
 	{
 		dashie_become_owner_of(&guard, relid);

@@ -20,25 +20,24 @@ char *
 dashie_enabled_schema(const char *table_name)
 {
 	DashieColumn columns[] = {{"table_name", TEXTOID, true, 0}, {"schema_name", TEXTOID, true, 0}};
-	Oid			relid = dashie_relation_oid("dashie", "enabled_table");
-	Relation	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
-	Snapshot	snapshot;
+	Oid relid = dashie_relation_oid("dashie", "enabled_table");
+	Relation rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	Snapshot snapshot;
 	DashieScan *scan;
-	char	   *schema = NULL;
+	char *schema = NULL;
 
 	if (rel == NULL)
 		return NULL;
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"dashie.enabled_table\" is not a plain table")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"dashie.enabled_table\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = dashie_scan_begin(rel, snapshot);
 	while (schema == NULL && dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		name = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum name = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (!isnull && strcmp(TextDatumGetCString(name), table_name) == 0)
 			schema = TextDatumGetCString(dashie_scan_get(scan, &columns[1], &isnull));
@@ -52,7 +51,7 @@ dashie_enabled_schema(const char *table_name)
 Oid
 dashie_enabled_oid(const char *table_name)
 {
-	char	   *schema = dashie_enabled_schema(table_name);
+	char *schema = dashie_enabled_schema(table_name);
 
 	return schema != NULL ? dashie_relation_oid(schema, table_name) : InvalidOid;
 }
@@ -60,14 +59,13 @@ dashie_enabled_oid(const char *table_name)
 Oid
 dashie_enabled_oid_required(const char *table_name)
 {
-	char	   *schema = dashie_enabled_schema(table_name);
-	Oid			relid = schema != NULL ? dashie_relation_oid(schema, table_name) : InvalidOid;
+	char *schema = dashie_enabled_schema(table_name);
+	Oid relid = schema != NULL ? dashie_relation_oid(schema, table_name) : InvalidOid;
 
 	if (schema == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not enabled", table_name),
-				 errhint("Run SELECT dashie.enable('%s').", table_name)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" is not enabled", table_name),
+						errhint("Run SELECT dashie.enable('%s').", table_name)));
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

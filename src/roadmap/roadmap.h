@@ -16,26 +16,26 @@
 /* What the roadmap waits for before a table is added. */
 typedef enum RoadmapTrigger
 {
-	TRIGGER_DECISION = 0,		/* a person decides */
-	TRIGGER_USERS,				/* enough users */
-	TRIGGER_BETA_OFF			/* access_control_config: beta_mode_enabled */
+	TRIGGER_DECISION = 0, /* a person decides */
+	TRIGGER_USERS,		  /* enough users */
+	TRIGGER_BETA_OFF	  /* access_control_config: beta_mode_enabled */
 } RoadmapTrigger;
 
 /* What the roadmap says about one of its tables. */
 typedef struct RoadmapTable
 {
 	const char *name;
-	int			phase;
+	int phase;
 	const char *phase_name;
 	const char *priority;
 	const char *trigger_text;
 	RoadmapTrigger trigger;
-	int			trigger_users;	/* for TRIGGER_USERS */
-	const char *requires;		/* table enabled first, or NULL */
-	bool		uses_metrics;	/* needs the metrics' own tables */
-	const char *keep;			/* default retention as interval text, or NULL: for ever */
+	int trigger_users;	  /* for TRIGGER_USERS */
+	const char *requires; /* table enabled first, or NULL */
+	bool uses_metrics;	  /* needs the metrics' own tables */
+	const char *keep;	  /* default retention as interval text, or NULL: for ever */
 	const char *strategy;
-	const char *time_column;	/* expression that retention ages rows by, or NULL: not removable */
+	const char *time_column; /* expression that retention ages rows by, or NULL: not removable */
 } RoadmapTable;
 
 #define ROADMAP_TABLES 10
@@ -47,9 +47,9 @@ extern const RoadmapTable *dashie_roadmap_find(const char *name);
 extern const RoadmapTable *dashie_roadmap_get(const char *name);
 
 /* OID of an enabled table that still exists, else InvalidOid. */
-extern Oid	dashie_enabled_oid(const char *table_name);
+extern Oid dashie_enabled_oid(const char *table_name);
 /* The same, else 55000 with the hint to enable it. */
-extern Oid	dashie_enabled_oid_required(const char *table_name);
+extern Oid dashie_enabled_oid_required(const char *table_name);
 /* Schema where it is registered, NULL if it is not enabled. */
 extern char *dashie_enabled_schema(const char *table_name);
 
@@ -60,7 +60,7 @@ extern char *dashie_enabled_schema(const char *table_name);
 /* What was left out because Supabase's roles or auth.uid() are not there. */
 typedef struct EnableSkipped
 {
-	List	   *missing;		/* of char *, each once: 'role "anon"', 'function auth.uid()' */
+	List *missing; /* of char *, each once: 'role "anon"', 'function auth.uid()' */
 } EnableSkipped;
 
 typedef struct Enabling
@@ -69,13 +69,13 @@ typedef struct Enabling
 	const RoadmapTable *table;
 	const char *schema;
 	EnableSkipped *skipped;
-	const char *sql;			/* the DDL being run, for error messages */
+	const char *sql; /* the DDL being run, for error messages */
 
-	Oid			relid;			/* once it exists */
-	bool		existed;		/* before this call: compare, and add what is missing */
-	bool		registered;		/* was enabled before this call: its rights are the owner's matter */
-	int			changes;		/* statements run */
-	List	   *differences;	/* of char *: why the table cannot be adopted */
+	Oid relid;		   /* once it exists */
+	bool existed;	   /* before this call: compare, and add what is missing */
+	bool registered;   /* was enabled before this call: its rights are the owner's matter */
+	int changes;	   /* statements run */
+	List *differences; /* of char *: why the table cannot be adopted */
 } Enabling;
 
 /* ddl.c */
@@ -83,7 +83,8 @@ extern List *dashie_ddl_parse(const char *sql);
 extern char *dashie_ddl_fill(const char *ddl, const char *schema, const char *user_sessions);
 extern void dashie_ddl_execute(const char *sql, Node *statement);
 extern void dashie_ddl_run(Enabling *enabling, Node *statement);
-extern void dashie_ddl_differ(Enabling *enabling, const char *format, ...) pg_attribute_printf(2, 3);
+extern void
+dashie_ddl_differ(Enabling *enabling, const char *format, ...) pg_attribute_printf(2, 3);
 
 /* adopt.c */
 extern void dashie_adopt_columns(Enabling *enabling, CreateStmt *statement);
@@ -103,4 +104,4 @@ extern void dashie_access_report(const EnableSkipped *skipped);
 extern void dashie_users_require(void);
 extern bool dashie_users_count(int64 *count, const char **problem);
 
-#endif							/* DASHIE_ROADMAP_H */
+#endif /* DASHIE_ROADMAP_H */

@@ -34,9 +34,9 @@ PG_FUNCTION_INFO_V1(dashie_roadmap_status);
 /* A trigger of the roadmap, evaluated. */
 typedef struct Evidence
 {
-	bool		known;			/* else a person decides, or the source is missing */
-	bool		met;
-	char	   *text;
+	bool known; /* else a person decides, or the source is missing */
+	bool met;
+	char *text;
 } Evidence;
 
 /* Value of a key of public.access_control_config; NULL, and why, if there is none. */
@@ -44,11 +44,11 @@ static char *
 read_access_control(const char *wanted, const char **problem)
 {
 	DashieColumn columns[] = {{"key", TEXTOID, false, 0}, {"value", TEXTOID, false, 0}};
-	Oid			relid = dashie_relation_oid("public", "access_control_config");
-	Relation	rel;
-	Snapshot	snapshot;
+	Oid relid = dashie_relation_oid("public", "access_control_config");
+	Relation rel;
+	Snapshot snapshot;
 	DashieScan *scan;
-	char	   *value = NULL;
+	char *value = NULL;
 
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION)
 	{
@@ -68,8 +68,8 @@ read_access_control(const char *wanted, const char **problem)
 	scan = dashie_scan_begin(rel, snapshot);
 	while (value == NULL && dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		key = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum key = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (isnull || strcmp(TextDatumGetCString(key), wanted) != 0)
 			continue;
@@ -87,10 +87,10 @@ read_access_control(const char *wanted, const char **problem)
 static Evidence
 beta_evidence(void)
 {
-	Evidence	evidence = {false, false, NULL};
+	Evidence evidence = {false, false, NULL};
 	const char *problem;
-	char	   *value = read_access_control("beta_mode_enabled", &problem);
-	bool		on;
+	char *value = read_access_control("beta_mode_enabled", &problem);
+	bool on;
 
 	if (value == NULL)
 		evidence.text = pstrdup(problem);
@@ -106,7 +106,7 @@ beta_evidence(void)
 static Evidence
 evaluate(const RoadmapTable *table, bool counted, int64 users, const char *problem)
 {
-	Evidence	evidence = {false, false, NULL};
+	Evidence evidence = {false, false, NULL};
 
 	switch (table->trigger)
 	{
@@ -119,9 +119,10 @@ evaluate(const RoadmapTable *table, bool counted, int64 users, const char *probl
 		case TRIGGER_USERS:
 			evidence.known = counted;
 			evidence.met = users >= table->trigger_users;
-			evidence.text = counted ? psprintf(INT64_FORMAT " users, trigger at %d", users,
-											   table->trigger_users)
-				: psprintf("%s, trigger at %d users", problem, table->trigger_users);
+			evidence.text =
+				counted
+					? psprintf(INT64_FORMAT " users, trigger at %d", users, table->trigger_users)
+					: psprintf("%s, trigger at %d users", problem, table->trigger_users);
 			break;
 	}
 	return evidence;
@@ -134,16 +135,16 @@ evaluate(const RoadmapTable *table, bool counted, int64 users, const char *probl
 static bool
 measure(Oid relid, double *rows, int64 *bytes)
 {
-	Relation	table = try_relation_open(relid, AccessShareLock);
-	ListCell   *lc;
+	Relation table = try_relation_open(relid, AccessShareLock);
+	ListCell *lc;
 
 	if (table == NULL)
 		return false;
 	*rows = -1;
 	*bytes = 0;
-	foreach(lc, find_all_inheritors(relid, AccessShareLock, NULL))
+	foreach (lc, find_all_inheritors(relid, AccessShareLock, NULL))
 	{
-		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
+		Relation rel = relation_open(lfirst_oid(lc), NoLock);
 
 		if (RELKIND_HAS_STORAGE(rel->rd_rel->relkind))
 		{
@@ -162,7 +163,7 @@ measure(Oid relid, double *rows, int64 *bytes)
 static char *
 retention_text(const RoadmapTable *table)
 {
-	Interval   *keep = dashie_retention_of(table->name);
+	Interval *keep = dashie_retention_of(table->name);
 
 	if (keep == NULL)
 		return pstrdup(table->time_column == NULL ? "forever" : "until set");
@@ -174,10 +175,10 @@ Datum
 dashie_roadmap_status(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	DashieRows	rows;
+	DashieRows rows;
 	const char *problem = NULL;
-	int64		users;
-	bool		counted;
+	int64 users;
+	bool counted;
 
 	dashie_enter(&guard);
 	dashie_rows_begin(fcinfo, &rows);
@@ -186,13 +187,13 @@ dashie_roadmap_status(PG_FUNCTION_ARGS)
 	for (int i = 0; i < ROADMAP_TABLES; i++)
 	{
 		const RoadmapTable *table = &dashie_roadmap_tables[i];
-		Evidence	evidence = evaluate(table, counted, users, problem);
-		char	   *schema = dashie_enabled_schema(table->name);
-		Oid			relid = schema != NULL ? dashie_relation_oid(schema, table->name) : InvalidOid;
-		double		tuples;
-		int64		bytes;
-		Datum		values[13];
-		bool		nulls[13] = {false};
+		Evidence evidence = evaluate(table, counted, users, problem);
+		char *schema = dashie_enabled_schema(table->name);
+		Oid relid = schema != NULL ? dashie_relation_oid(schema, table->name) : InvalidOid;
+		double tuples;
+		int64 bytes;
+		Datum values[13];
+		bool nulls[13] = {false};
 
 		values[0] = CStringGetTextDatum(table->name);
 		values[1] = Int32GetDatum(table->phase);

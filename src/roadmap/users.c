@@ -36,13 +36,13 @@ PG_FUNCTION_INFO_V1(dashie_create_auth_stub);
 static bool
 is_key(Relation rel, AttrNumber attnum)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	bool		found = false;
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *lc;
+	bool found = false;
 
-	foreach(lc, indexes)
+	foreach (lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 
 		if (form->indisunique && form->indisvalid && form->indimmediate && form->indnkeyatts == 1 &&
@@ -73,31 +73,27 @@ require_right(Oid relid, AttrNumber attnum, AclMode right, const char *name)
 void
 dashie_users_require(void)
 {
-	Oid			relid = dashie_relation_oid("auth", "users");
-	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
-	AttrNumber	id;
+	Oid relid = dashie_relation_oid("auth", "users");
+	Relation rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	AttrNumber id;
 
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table auth.users does not exist"),
-				 errdetail("The tables of the roadmap refer to the users of Supabase Auth."),
-				 errhint("On a plain PostgreSQL, run SELECT dashie.create_auth_stub().")));
-	if (rel->rd_rel->relkind != RELKIND_RELATION && rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("auth.users is not a table")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table auth.users does not exist"),
+						errdetail("The tables of the roadmap refer to the users of Supabase Auth."),
+						errhint("On a plain PostgreSQL, run SELECT dashie.create_auth_stub().")));
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("auth.users is not a table")));
 
 	id = get_attnum(relid, "id");
 	if (id == InvalidAttrNumber || get_atttype(relid, id) != UUIDOID || !is_key(rel, id))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table auth.users cannot be referred to"),
-				 id == InvalidAttrNumber ? errdetail("It has no column \"id\".")
-					 : get_atttype(relid, id) != UUIDOID
-					 ? errdetail("Its column \"id\" has type %s, not uuid.",
-								 format_type_be(get_atttype(relid, id)))
-					 : errdetail("Its column \"id\" is neither a primary key nor unique.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table auth.users cannot be referred to"),
+						id == InvalidAttrNumber ? errdetail("It has no column \"id\".")
+						: get_atttype(relid, id) != UUIDOID
+							? errdetail("Its column \"id\" has type %s, not uuid.",
+										format_type_be(get_atttype(relid, id)))
+							: errdetail("Its column \"id\" is neither a primary key nor unique.")));
 	require_right(relid, id, ACL_REFERENCES, "REFERENCES");
 	require_right(relid, id, ACL_SELECT, "SELECT");
 	relation_close(rel, NoLock);
@@ -112,9 +108,9 @@ dashie_users_count(int64 *count, const char **problem)
 {
 	DashieColumn columns[] = {{"is_anonymous", BOOLOID, false, 0},
 							  {"deleted_at", TIMESTAMPTZOID, false, 0}};
-	Oid			relid = dashie_relation_oid("auth", "users");
-	Relation	rel;
-	Snapshot	snapshot;
+	Oid relid = dashie_relation_oid("auth", "users");
+	Relation rel;
+	Snapshot snapshot;
 	DashieScan *scan;
 
 	*count = 0;
@@ -136,8 +132,8 @@ dashie_users_count(int64 *count, const char **problem)
 	scan = dashie_scan_begin(rel, snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		bool		anonymous = DatumGetBool(dashie_scan_get(scan, &columns[0], &isnull)) && !isnull;
+		bool isnull;
+		bool anonymous = DatumGetBool(dashie_scan_get(scan, &columns[0], &isnull)) && !isnull;
 
 		(void) dashie_scan_get(scan, &columns[1], &isnull);
 		if (!anonymous && isnull)
@@ -157,10 +153,8 @@ dashie_create_auth_stub(PG_FUNCTION_ARGS)
 
 	dashie_enter(&guard);
 	if (OidIsValid(dashie_relation_oid("auth", "users")))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_TABLE),
-				 errmsg("auth.users exists already"),
-				 errhint("Nothing is to be done: run SELECT dashie.enable().")));
+		ereport(ERROR, (errcode(ERRCODE_DUPLICATE_TABLE), errmsg("auth.users exists already"),
+						errhint("Nothing is to be done: run SELECT dashie.enable().")));
 
 	dashie_query_begin();
 	if (!OidIsValid(get_namespace_oid("auth", true)))
@@ -172,7 +166,8 @@ dashie_create_auth_stub(PG_FUNCTION_ARGS)
 				   " is_anonymous boolean DEFAULT false,"
 				   " deleted_at timestamptz)");
 	dashie_command("ALTER TABLE auth.users ENABLE ROW LEVEL SECURITY");
-	dashie_command("COMMENT ON TABLE auth.users IS 'Stand-in for the users of Supabase Auth, made by dashie.create_auth_stub().'");
+	dashie_command("COMMENT ON TABLE auth.users IS 'Stand-in for the users of Supabase Auth, made "
+				   "by dashie.create_auth_stub().'");
 	dashie_query_end();
 	dashie_leave(&guard);
 	PG_RETURN_VOID();
