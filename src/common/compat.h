@@ -21,6 +21,11 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 
+/* 16 moved the macros of variable-length types out of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 16 folded the pg_xxx_ownercheck() family into object_ownercheck() */
 #if PG_VERSION_NUM >= 160000
 #define dashie_owns_relation(relid, role) \

@@ -12,6 +12,7 @@
 #include "utils/memutils.h"
 #include "utils/palloc.h"
 
+#include "common/compat.h"
 #include "metrics/user_set.h"
 
 #define COOKIE_PLAIN		12346
