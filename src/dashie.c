@@ -33,10 +33,11 @@ char *dashie_now_override = NULL;
 void
 _PG_init(void)
 {
-	DefineCustomBoolVariable("dashie.launcher",
-							 "Starts the dashie launcher with the server.",
-							 "It has an effect only where dashie is in shared_preload_libraries.",
-							 &dashie_launcher_enabled, true, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	/* only the server's start can define a setting of the server's start */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomBoolVariable("dashie.launcher", "Starts the dashie launcher with the server.",
+								 NULL, &dashie_launcher_enabled, true, PGC_POSTMASTER, 0, NULL,
+								 NULL, NULL);
 	DefineCustomIntVariable("dashie.naptime", "Time between two looks for jobs that are due.", NULL,
 							&dashie_naptime, 10, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL,
 							NULL, NULL);
