@@ -87,7 +87,7 @@ CREATE FUNCTION oracle.compare_daily(first date, today date, tz text) RETURNS SE
 		FROM generate_series(first, today - 1, interval '1 day') d)
 	SELECT format('DIFF %s: expected %s, found %s', coalesce(x.date, m.date), x, m)
 	FROM expected x FULL JOIN (SELECT date, new_signups, returning_users, active_dashboards, total_sessions,
-		avg_session_minutes, trial_to_paid_conversions FROM public.daily_metrics WHERE date >= first) m ON m.date = x.date
+		avg_session_minutes, trial_to_paid_conversions FROM public.daily_metrics WHERE date >= first AND date < today) m ON m.date = x.date
 	WHERE (x.date, x.new_signups, x.returning_users, x.active_dashboards, x.total_sessions, x.avg_session_minutes, x.conversions)
 		IS DISTINCT FROM (m.date, m.new_signups, m.returning_users, m.active_dashboards, m.total_sessions, m.avg_session_minutes,
 		m.trial_to_paid_conversions) $$;
@@ -174,6 +174,8 @@ sub history
 
 	for my $day (0 .. $days)
 	{
+		# corrections reach no day that retention has closed
+		my $recent = sub { return pick(grep { $keep > 30 || $_->{day} >= $day - 1 } @sessions); };
 		my @minutes = sort { $a <=> $b } map { int(rand(1300)) } 1 .. 2 + int(rand(16));
 		foreach my $minute (@minutes)
 		{
@@ -211,26 +213,29 @@ sub history
 				elsif ($fate < 0.2)
 				{
 					$sql .= "BEGIN;\nSAVEPOINT s;\n${insert}ROLLBACK TO s;\n${insert}COMMIT;\n";
-					push @sessions, [ $id, $user ];
+					push @sessions, { id => $id, day => $day };
 				}
-				else { $sql .= "BEGIN;\n${insert}COMMIT;\n"; push @sessions, [ $id, $user ]; }
+				else { $sql .= "BEGIN;\n${insert}COMMIT;\n"; push @sessions, { id => $id, day => $day }; }
 			}
 			elsif ($chance < 0.72)
 			{
-				my $id = pick(@sessions)->[0];
+				my $session = $recent->() or next;
+				my $id = $session->{id};
+				my $earlier = $session->{moved}++ ? 0 : int(rand(1000));
 				my $change = pick(
 					"ended_at = greatest(started_at, coalesce(ended_at, started_at) + interval '" . int(rand(3000) - 400) . " minutes')",
 					"last_activity_at = greatest(started_at, coalesce(last_activity_at, started_at) + interval '" . int(rand(900)) . " minutes')",
 					"country_code = " . pick("'DE'", "'US'", 'NULL', "'JP'"),
 					"ended_at = NULL",
-					"started_at = started_at - interval '" . int(rand(1000)) . " minutes'",
+					"started_at = started_at - interval '$earlier minutes'",
 					"dashboard_id = NULL");
 				$sql .= $both->("UPDATE public.user_sessions SET $change WHERE id = '$id' AND EXISTS"
 					  . " (SELECT FROM public. user_sessions real WHERE real.id = '$id')");
 			}
 			elsif ($chance < 0.77)
 			{
-				my $id = pick(@sessions)->[0];
+				my $session = $recent->() or next;
+				my $id = $session->{id};
 				$sql .= "DELETE FROM oracle.sessions WHERE id = '$id' AND EXISTS (SELECT FROM public.user_sessions s WHERE s.id = '$id');\n"
 				  . "DELETE FROM public.user_sessions WHERE id = '$id';\n";
 			}
@@ -269,13 +274,15 @@ sub history
 				  . " WHERE new_tier <> 'trial' AND processing_status = 'processed';\n";
 			}
 			# a refresh in the middle of the day
-			$sql .= "SELECT dashie.refresh_geographic_stats() \\g /dev/null\n" if rand() < 0.04;
+			$sql .= "SELECT dashie.refresh_geographic_stats() \\g /dev/null\n"
+			  . "SELECT oracle.night(date '$first' - 5, date '$first' + $day, '$zone') \\g /dev/null\n"
+			  if rand() < 0.04;
 		}
 		next if $day < $days && rand() < 0.25;    # a missed night
 
 		my $today = "date '$first' + $day + 1";
 		$sql .= $set_now->($day + 1, 10);
-		$sql .= "CALL dashie.run_job('refresh_daily_metrics');\nSELECT oracle.night(date '$first', $today, '$zone') \\g /dev/null\n";
+		$sql .= "CALL dashie.run_job('refresh_daily_metrics');\nSELECT oracle.night(date '$first' - 5, $today, '$zone') \\g /dev/null\n";
 		$sql .= "SELECT oracle.compare_daily(date '$first', $today, '$zone');\n";
 		if (rand() < 0.6)
 		{

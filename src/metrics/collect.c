@@ -441,6 +441,26 @@ count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 	return count;
 }
 
+/* Distinct dashboards of two sets that name them by user. */
+static int32
+count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
+{
+	roaring_uint32_iterator_t it;
+	UserSet    *all = user_set_create();
+	UserSet    *distinct = user_set_create();
+
+	roaring_bitmap_or_inplace(all, sessions);
+	roaring_bitmap_or_inplace(all, heartbeats);
+	for (roaring_init_iterator(all, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+	{
+		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, it.current_value);
+
+		roaring_bitmap_add(distinct, dashboard != NULL ? (uint32) dashboard->first->number
+													   : it.current_value);
+	}
+	return (int32) roaring_bitmap_get_cardinality(distinct);
+}
+
 static void
 finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int ntallies)
 {
@@ -485,7 +505,7 @@ finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int n
 					 errmsg("sum of session durations is out of range")));
 	}
 	page->returning = count_returning(metrics, page->active, collector->starts[day]);
-	page->ndashboards = (int32) roaring_bitmap_or_cardinality(page->dashboards, page->heartbeats);
+	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
 }
 
 /*

@@ -50,12 +50,15 @@ typedef struct UserEntry
 	pg_uuid_t	country_session_before;
 } UserEntry;
 
+/* A dashboard with one of its users; nearly always it has one. */
 typedef struct DashboardEntry
 {
 	pg_uuid_t	id;
 	int32		number;
 	int32		user_number;
 	bool		is_new;
+	struct DashboardEntry *first;	/* of the entries of this dashboard */
+	struct DashboardEntry *next;
 } DashboardEntry;
 
 typedef struct PageEntry
@@ -121,7 +124,7 @@ typedef struct Metrics
 	struct uuidmap_hash *users; /* user id -> UserEntry, of those who are there */
 	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
 	int32		by_number_size;
-	struct uuidmap_hash *dashboards;	/* dashboard id -> DashboardEntry */
+	struct uuidmap_hash *dashboards;	/* dashboard id -> its first DashboardEntry */
 	DashboardEntry **dashboard_by_number;
 	int32		dashboard_by_number_size;
 } Metrics;

@@ -89,7 +89,16 @@ index_user(Metrics *metrics, UserEntry *user)
 static void
 index_dashboard(Metrics *metrics, DashboardEntry *dashboard)
 {
-	map_put(metrics->dashboards, &dashboard->id, dashboard);
+	DashboardEntry *first = map_get(metrics->dashboards, &dashboard->id);
+
+	if (first == NULL)
+		map_put(metrics->dashboards, &dashboard->id, dashboard);
+	else
+	{
+		dashboard->next = first->next;
+		first->next = dashboard;
+	}
+	dashboard->first = first == NULL ? dashboard : first;
 	*slot_of_number((void ***) &metrics->dashboard_by_number, &metrics->dashboard_by_number_size,
 					dashboard->number) = dashboard;
 }
@@ -140,6 +149,8 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 {
 	DashboardEntry *dashboard = map_get(metrics->dashboards, id);
 
+	while (dashboard != NULL && dashboard->user_number != user_number)
+		dashboard = dashboard->next;
 	if (dashboard == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(metrics->context);

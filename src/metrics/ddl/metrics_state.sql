@@ -26,11 +26,13 @@ CREATE TABLE IF NOT EXISTS dashie.user_number (
 );
 CREATE INDEX IF NOT EXISTS user_number_anonymous ON dashie.user_number (number) WHERE anonymous;
 
--- Every dashboard that a refresh has seen, and whose it is.
+-- Every dashboard that a refresh has seen with a user of it: what a user who is
+-- gone did with a dashboard stays, also if others use it.
 CREATE TABLE IF NOT EXISTS dashie.dashboard_number (
 	number integer PRIMARY KEY,
-	dashboard_id uuid NOT NULL UNIQUE,
-	user_number integer NOT NULL
+	dashboard_id uuid NOT NULL,
+	user_number integer NOT NULL,
+	UNIQUE (dashboard_id, user_number)
 );
 
 -- One page a day. A page that is not dirty and is final says all that is to be
