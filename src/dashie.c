@@ -33,11 +33,6 @@ char *dashie_now_override = NULL;
 void
 _PG_init(void)
 {
-	/* only the server's start can define a setting of the server's start */
-	if (process_shared_preload_libraries_in_progress)
-		DefineCustomBoolVariable("dashie.launcher", "Starts the dashie launcher with the server.",
-								 NULL, &dashie_launcher_enabled, true, PGC_POSTMASTER, 0, NULL,
-								 NULL, NULL);
 	DefineCustomIntVariable("dashie.naptime", "Time between two looks for jobs that are due.", NULL,
 							&dashie_naptime, 10, 1, INT_MAX / 1000, PGC_SIGHUP, GUC_UNIT_S, NULL,
 							NULL, NULL);
@@ -48,6 +43,11 @@ _PG_init(void)
 	DefineCustomStringVariable("dashie.now", "The time that dashie takes for now, for tests.",
 							   "Empty: the real time.", &dashie_now_override, "", PGC_SUSET,
 							   GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	/* the server accepts a setting of its start only while it starts */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomBoolVariable("dashie.launcher", "Starts the dashie launcher with the server.",
+								 NULL, &dashie_launcher_enabled, true, PGC_POSTMASTER, 0, NULL,
+								 NULL, NULL);
 	MarkGUCPrefixReserved("dashie");
 
 	dashie_marks_init();

@@ -137,6 +137,16 @@ close_dead_run(const Job *job)
 	dashie_query_end();
 }
 
+static bool
+is_due(const Job *job, const JobState *state)
+{
+	JobConfig	config;
+	TimestampTz next;
+
+	dashie_job_config(job, &config);
+	return config.enabled && dashie_job_next(&config, state, &next) && next <= dashie_now();
+}
+
 /*
  * dashie_lease_take takes the lease and opens the run; run->id stays 0 when
  * another process has it, or with only_if_due when the job is not due any
@@ -163,6 +173,9 @@ dashie_lease_take(JobRun *run, bool only_if_due)
 		dashie_query_end();
 	}
 
+	else if (only_if_due && !is_due(job, &state))
+		return;					/* most calls end here, and have written nothing */
+
 	dashie_job_state(job, true, &state);
 	if (!state.found)
 		return;
@@ -171,15 +184,8 @@ dashie_lease_take(JobRun *run, bool only_if_due)
 		run->holder = state.lease_pid;
 		return;
 	}
-	if (only_if_due)
-	{
-		JobConfig	config;
-		TimestampTz next;
-
-		dashie_job_config(job, &config);
-		if (!config.enabled || !dashie_job_next(&config, &state, &next) || next > dashie_now())
-			return;
-	}
+	if (only_if_due && !is_due(job, &state))
+		return;
 
 	if (state.lease_pid != 0)
 	{
@@ -271,8 +277,8 @@ trim_history(void)
 	values[0] = TimestampTzGetDatum(dashie_now());
 	values[1] = Int32GetDatum((int32) dashie_setting_int("job_history_days"));
 	dashie_query("DELETE FROM dashie.job_run WHERE status <> 'running' AND started_at < $1"
-				 " - pg_catalog.make_interval(days => CASE WHEN status IN ('failed', 'blocked')"
-				 " THEN 3 * $2 ELSE $2 END)",
+				 " - pg_catalog.make_interval(hours => 24 * $2"
+				 " * CASE WHEN status IN ('failed', 'blocked') THEN 3 ELSE 1 END)",
 				 2, types, values, NULL);
 	row_values[0] = Int64GetDatum(dashie_setting_int("job_history_rows"));
 	dashie_query("DELETE FROM dashie.job_run WHERE id IN ("

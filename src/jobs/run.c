@@ -130,6 +130,8 @@ commit(Runner *runner)
 	{
 		SPI_commit();
 		SPI_start_transaction();
+		/* each step must see what others committed, whatever the session's default */
+		XactIsoLevel = XACT_READ_COMMITTED;
 	}
 	PG_CATCH();
 	{
