@@ -7,6 +7,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -53,17 +54,11 @@ run_ddl(const char *name, const char *table)
 	AtEOXact_GUC(true, guc_nest);
 }
 
+/* As the catalog is now, whatever the transaction's snapshot shows. */
 static bool
 has_trigger(Oid relid, const char *name)
 {
-	Oid			types[] = {OIDOID, NAMEOID};
-	Datum		values[] = {ObjectIdGetDatum(relid), DirectFunctionCall1(namein, CStringGetDatum(name))};
-	bool		found;
-
-	dashie_query_begin();
-	found = dashie_query("SELECT FROM pg_trigger WHERE tgrelid = $1 AND tgname = $2", 2, types, values, NULL) > 0;
-	dashie_query_end();
-	return found;
+	return OidIsValid(get_trigger_oid(relid, name, true));
 }
 
 static bool

@@ -268,13 +268,11 @@ enable_alter(Enabling *enabling, AlterTableStmt *statement)
 
 /*
  * CREATE TRIGGER: as the user that called enable(), who may use dashie's
- * functions, which the table's owner need not.  Dropping the extension drops
- * the trigger and not the table.
+ * functions, which the table's owner need not.
  */
 static void
 enable_trigger(Enabling *enabling, CreateTrigStmt *statement, const Identity *caller)
 {
-	AlterObjectDependsStmt *depends = makeNode(AlterObjectDependsStmt);
 	Oid wanted = LookupFuncName(statement->funcname, 0, NULL, false);
 	Identity owner;
 	Oid function;
@@ -288,15 +286,9 @@ enable_trigger(Enabling *enabling, CreateTrigStmt *statement, const Identity *ca
 		return;
 	}
 
-	depends->objectType = OBJECT_TRIGGER;
-	depends->relation = copyObject(statement->relation);
-	depends->object = (Node *) list_make1(makeString(pstrdup(statement->trigname)));
-	depends->extname = makeString(pstrdup("dashie"));
-
 	identity_save(&owner);
 	identity_restore(caller);
 	dashie_ddl_run(enabling, (Node *) statement);
-	dashie_ddl_run(enabling, (Node *) depends);
 	identity_restore(&owner);
 }
 
@@ -330,6 +322,36 @@ enable_statement(Enabling *enabling, Node *statement, const Identity *caller)
 			elog(ERROR, "unexpected statement %d in the DDL of \"%s\"", (int) nodeTag(statement),
 				 enabling->table->name);
 	}
+}
+
+/*
+ * Ties the triggers that call functions of ours to the extension, as ALTER
+ * TRIGGER ... DEPENDS ON EXTENSION does: dropping it drops them, and not the
+ * table.  The statement would lock the extension exclusively, after others
+ * that wait for the registry took their share of that lock.
+ */
+static void
+tie_triggers(Oid relid)
+{
+	ObjectAddress extension;
+	Relation rel = relation_open(relid, AccessShareLock);
+
+	ObjectAddressSet(extension, ExtensionRelationId, dashie_extension_oid());
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger *trigger = &rel->trigdesc->triggers[i];
+		ObjectAddress address;
+
+		if (trigger->tgisinternal ||
+			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) != extension.objectId ||
+			list_member_oid(getAutoExtensionsOfObject(TriggerRelationId, trigger->tgoid),
+							extension.objectId))
+			continue;
+		ObjectAddressSet(address, TriggerRelationId, trigger->tgoid);
+		recordDependencyOn(&address, &extension, DEPENDENCY_AUTO_EXTENSION);
+	}
+	relation_close(rel, NoLock);
+	CommandCounterIncrement();
 }
 
 static void
@@ -394,6 +416,7 @@ enable_one(Enabling *enabling, const char *schema)
 	identity_restore(&caller);
 	dashie_metrics_prepare(name, enabling->relid);
 	dashie_access_private();
+	tie_triggers(enabling->relid);
 
 	if (!enabling->registered)
 		register_table(enabling);

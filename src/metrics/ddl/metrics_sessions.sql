@@ -3,5 +3,3 @@ CREATE TRIGGER dashie_changed AFTER INSERT OR UPDATE OR DELETE ON @table@
 	FOR EACH ROW EXECUTE FUNCTION dashie.sessions_changed();
 CREATE TRIGGER dashie_truncated AFTER TRUNCATE ON @table@
 	FOR EACH STATEMENT EXECUTE FUNCTION dashie.sessions_changed();
-ALTER TRIGGER dashie_changed ON @table@ DEPENDS ON EXTENSION dashie;
-ALTER TRIGGER dashie_truncated ON @table@ DEPENDS ON EXTENSION dashie;
