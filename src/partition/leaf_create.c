@@ -5,8 +5,8 @@
  * Run by maintain_partitions(), by the job and by enable(), as the owner of
  * widget_analytics.  Locks: SHARE UPDATE EXCLUSIVE on the parent, which other
  * maintenance waits for and readers and writers do not; then SHARE ROW
- * EXCLUSIVE on the tables that the parent's foreign keys name, which a foreign
- * key takes.
+ * EXCLUSIVE on the tables that the parent's foreign keys name, which ATTACH
+ * takes to repeat the keys, and which is why everything else is done before.
  *
  * A partition is never visible, not even to its own transaction's routing,
  * before it has row level security, policies and grants.  No check constraint
@@ -164,30 +164,6 @@ dashie_partition_create_locks(Oid parent, int *nneeds)
 }
 
 /*
- * The parent's foreign keys, as they stand in CREATE TABLE.  A key that is
- * there from the start is taken over by ATTACH as it is.  One that ATTACH has
- * to add is checked by a query over the table that it names, as the current
- * user: the plan of that query folds the predicates of the table's indexes,
- * and so runs functions of the table's owner.
- */
-static char *
-foreign_keys(Oid parent)
-{
-	Oid types[] = {OIDOID};
-	Datum values[] = {ObjectIdGetDatum(parent)};
-	StringInfoData keys;
-	uint64 count;
-
-	initStringInfo(&keys);
-	count = dashie_query("SELECT ', CONSTRAINT ' || quote_ident(conname) || ' ' || pg_get_constraintdef(oid) "
-						 "FROM pg_constraint WHERE conrelid = $1 AND contype = 'f' ORDER BY conname",
-						 1, types, values, NULL);
-	for (uint64 i = 0; i < count; i++)
-		appendStringInfoString(&keys, dashie_field_text(i, 1));
-	return keys.data;
-}
-
-/*
  * make_table makes the partition to be, complete and not yet attached.
  * Identity is left out: partitions take their values through the parent, and
  * from 17 on a table with an identity of its own cannot be attached.
@@ -200,8 +176,8 @@ make_table(Oid parent, const char *parent_name, Oid tablespace, const char *name
 	Oid relid;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY%s)", qualified,
-					 parent_name, foreign_keys(parent));
+	appendStringInfo(&sql, "CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)", qualified,
+					 parent_name);
 	if (OidIsValid(tablespace))
 		appendStringInfo(&sql, " TABLESPACE %s",
 						 quote_identifier(get_tablespace_name(tablespace)));
@@ -233,10 +209,6 @@ dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, i
 
 	relation_close(rel, NoLock);
 	dashie_query_begin();
-
-	/* one budget for all: who queues behind the first must not wait for the second too */
-	needs = dashie_partition_create_locks(parent, &nneeds);
-	dashie_lock_together(needs, nneeds, lock_budget_ms);
 	for (int i = 0; i < nranges; i++)
 	{
 		char *name = dashie_partition_name(parent, ranges[i].day);
@@ -244,6 +216,10 @@ dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, i
 		make_table(parent, parent_name, tablespace, name, namespace);
 		names = lappend(names, name);
 	}
+
+	/* one budget for all: who queues behind the first must not wait for the second too */
+	needs = dashie_partition_create_locks(parent, &nneeds);
+	dashie_lock_together(needs, nneeds, lock_budget_ms);
 	for (int i = 0; i < nranges; i++)
 		dashie_command(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 								parent_name, quote_qualified_identifier(schema, list_nth(names, i)),
