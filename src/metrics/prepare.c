@@ -183,7 +183,9 @@ dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 
 	GetUserIdAndSecContext(&user, &context);
 	metrics = metrics_open(&inner, page_rel, false);
-	metrics_absorb_marks(metrics);
+	/* without metrics there are no marks; the pages stay, and must follow all the same */
+	if (metrics_wanted())
+		metrics_absorb_marks(metrics);
 	reason = unrepeatable(metrics);
 	if (reason != NULL)
 		ereport(ERROR,
