@@ -182,6 +182,30 @@ is( $node->safe_psql('app', "SELECT string_agg(polname, ' ' ORDER BY polname) FR
 is($node->safe_psql('app', "SELECT relrowsecurity FROM pg_class WHERE oid = 'public.dashboards'::regclass"), 't',
 	'with row level security on');
 
+# What another role passed on to anon, the owner cannot take back.
+$node->safe_psql('postgres', 'CREATE ROLE analyst LOGIN');
+psql_as('app', "SELECT dashie.disable('dashboards'); GRANT SELECT ON dashboards TO analyst WITH GRANT OPTION");
+psql_as('analyst', 'GRANT SELECT ON dashboards TO anon');
+($out, $err) = psql_as('app', "SELECT dashie.enable('dashboards')");
+like($err, qr/role "analyst" has granted rights on it to anon/, 'a grant of somebody else to anon is a difference');
+psql_as('analyst', 'REVOKE SELECT ON dashboards FROM anon');
+($out, $err) = psql_as('app', "SELECT action FROM dashie.enable('dashboards')");
+is($out, 'adopted', 'once it is gone, the table is adopted');
+
+# The guard of payment records outlives disable(), and enable() finds it again.
+($out, $err) = psql_as('app', "SELECT dashie.disable('stripe_webhook_events')");
+is($err, '', 'stripe_webhook_events is let go of');
+(undef, $err) = psql_as('app', 'DELETE FROM stripe_webhook_events');
+isnt($err, '', 'its rows are guarded all the same');
+($out, $err) = psql_as('app', "SELECT action FROM dashie.enable('stripe_webhook_events')");
+is("$out$err", 'adopted', 'and it is taken up again');
+
+# A view in its place can be let go of.
+psql_as('app', 'ALTER TABLE feature_usage RENAME TO away; CREATE VIEW feature_usage AS SELECT 1 AS one');
+(undef, $err) = psql_as('app', "SELECT dashie.disable('feature_usage')");
+is($err, '', 'what is no table any more can be disabled');
+psql_as('app', "DROP VIEW feature_usage; ALTER TABLE away RENAME TO feature_usage; SELECT dashie.enable('feature_usage')");
+
 # Grants that the owner makes afterwards stay.
 psql_as('app', 'GRANT SELECT ON daily_metrics TO authenticated; SELECT count(*) FROM dashie.enable()');
 is($node->safe_psql('app', "SELECT has_table_privilege('authenticated', 'public.daily_metrics', 'SELECT')"), 't',

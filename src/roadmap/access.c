@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "common/compat.h"
 #include "common/query.h"
@@ -150,6 +151,38 @@ dashie_access_grant(Enabling *enabling, GrantStmt *statement)
 		dashie_ddl_run(enabling, (Node *) statement);
 }
 
+/*
+ * An owner can revoke what the owner granted.  What somebody else passed on
+ * to PUBLIC or anon is a difference.
+ */
+static void
+compare_grants(Enabling *enabling)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(enabling->relid));
+	Oid anon = get_role_oid("anon", true);
+	bool isnull;
+	Datum datum;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", enabling->relid);
+	datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	if (!isnull)
+	{
+		Acl *acl = DatumGetAclP(datum);
+
+		for (int i = 0; i < ACL_NUM(acl); i++)
+		{
+			const AclItem *item = &ACL_DAT(acl)[i];
+
+			if (item->ai_grantee == ACL_ID_PUBLIC || (OidIsValid(anon) && item->ai_grantee == anon))
+				dashie_ddl_differ(enabling, "role \"%s\" has granted rights on it to %s",
+								  GetUserNameFromId(item->ai_grantor, false),
+								  item->ai_grantee == ACL_ID_PUBLIC ? "PUBLIC" : "anon");
+		}
+	}
+	ReleaseSysCache(tuple);
+}
+
 /* dashie_access_adopt takes from a table made by hand what nobody may have. */
 void
 dashie_access_adopt(Enabling *enabling)
@@ -174,6 +207,7 @@ dashie_access_adopt(Enabling *enabling)
 		if (statement->grantees != NIL)
 			dashie_ddl_run(enabling, (Node *) statement);
 	}
+	compare_grants(enabling);
 }
 
 /*

@@ -598,11 +598,14 @@ dashie_disable(PG_FUNCTION_ARGS)
 							errhint("Run SELECT dashie.disable('%s') first.", other->name)));
 	}
 
+	/* whatever else stands under the name by now has no triggers of ours */
+	relid = dashie_relation_oid(schema, table->name);
 	dashie_query_begin();
-	relid = RangeVarGetRelidExtended(makeRangeVar(schema, pstrdup(table->name), -1),
-									 AccessExclusiveLock, RVR_MISSING_OK, check_table, NULL);
-	if (OidIsValid(relid))
+	if (OidIsValid(relid) && (get_rel_relkind(relid) == RELKIND_RELATION ||
+							  get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE))
 	{
+		relid = RangeVarGetRelidExtended(makeRangeVar(schema, pstrdup(table->name), -1),
+										 AccessExclusiveLock, 0, check_table, NULL);
 		dashie_become_owner_of(&guard, relid);
 		drop_triggers(relid);
 		identity_restore(&caller);
