@@ -236,8 +236,8 @@ ALTER TABLE widget_analytics DROP CONSTRAINT widget_analytics_number_key,
 DELETE FROM widget_analytics;
 INSERT INTO widget_analytics (id, note, user_id, widget_type, event_type, "timestamp", event_data)
 SELECT md5(i::text)::uuid, 'row ' || i, '00000000-0000-0000-0000-000000000002', 'clock', 'view',
-	timestamptz '2025-01-01 00:00+00' + i * interval '31 hours', jsonb_build_object('i', i)
-FROM generate_series(1, 360) i;
+	timestamptz '2026-01-01 00:00+00' + i * interval '41 hours', jsonb_build_object('i', i)
+FROM generate_series(1, 50) i;
 ALTER TABLE widget_analytics DROP COLUMN dashboard_id, ADD COLUMN dashboard_id uuid;
 CREATE INDEX by_note ON widget_analytics (lower(note)) WHERE note <> 'none';
 CREATE INDEX idx_widget_analytics_type ON widget_analytics (widget_type);

@@ -168,6 +168,12 @@ extern PartitionRemoval dashie_partition_remove(PartitionPass *pass);
 extern bool dashie_partition_blocked(PartitionPass *pass, ErrorData *error, const LockNeed *needs,
 									 int nneeds, PartitionAction *action);
 
+/* carry_over.c */
+extern List *dashie_carry_obstacles(Oid old);
+extern List *dashie_carry_columns(Oid old, Oid new);
+extern List *dashie_carry_constraints(Oid old, Oid new);
+extern List *dashie_carry_rest(Oid old);
+
 /* blockers.c */
 extern void dashie_lock_timeout(int ms);
 extern void dashie_lock_together(const LockNeed *needs, int nneeds, int budget_ms);
