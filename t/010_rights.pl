@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -14,6 +15,7 @@ $node->init;
 $node->append_conf('postgresql.conf', "log_min_messages = log\nautovacuum = off\n");
 $node->start;
 
+my $later = POSIX::strftime('%Y-%m-%d', gmtime(time + 60 * 86400));
 my $uuid = '00000000-0000-0000-0000-000000000001';
 
 # Everything that a superuser may call; a function that is not installed, or
@@ -43,6 +45,9 @@ my @calls = (
 	"CALL dashie.run_job('apply_retention')",
 	"CALL dashie.run_job('close_stale_sessions')",
 	"CALL dashie.run_due_jobs()",
+	# two months on, everything has expired
+	"SET dashie.now = '$later'; SELECT * FROM dashie.maintain_partitions(); SELECT * FROM dashie.apply_retention()",
+	"SET dashie.now = '$later'; CALL dashie.run_job('maintain_partitions'); CALL dashie.run_job('apply_retention')",
 	"SELECT dashie.disable('widget_analytics')",
 	"SELECT dashie.disable('user_sessions')",
 	"SELECT * FROM dashie.enable('widget_analytics')",
@@ -130,10 +135,14 @@ SQL
 sub plant_on_table
 {
 	my ($db, $role, $table, $column) = @_;
+	my $statistics = 'evil.on_' . $table =~ s/\./_/r;
 	run_as($db, $role, <<SQL);
 CREATE INDEX ON $table ((evil.trap('index'))) WHERE evil.trap('predicate');
 CREATE INDEX ON $table ($column, (evil.any_trap($column)));
 CREATE TRIGGER a_trap BEFORE INSERT OR UPDATE OR DELETE ON $table FOR EACH ROW EXECUTE FUNCTION evil.row_trap();
+CREATE TRIGGER c_trap BEFORE TRUNCATE ON $table FOR EACH STATEMENT EXECUTE FUNCTION evil.row_trap();
+CREATE STATISTICS $statistics ON (evil.any_trap($column)) FROM $table;
+ALTER TABLE $table ADD COLUMN made boolean GENERATED ALWAYS AS (evil.trap('generated')) STORED;
 CREATE TRIGGER b_trap AFTER INSERT OR UPDATE OR DELETE ON $table FOR EACH STATEMENT EXECUTE FUNCTION evil.row_trap();
 ALTER TABLE $table ADD CONSTRAINT trap CHECK (evil.trap('check'));
 ALTER TABLE $table ENABLE ROW LEVEL SECURITY;
@@ -200,6 +209,14 @@ SQL
 			my $column = $node->safe_psql($db,
 				"SELECT attname FROM pg_attribute WHERE attrelid = 'public.$table'::regclass AND attnum = 1");
 			plant_on_table($db, 'owner', "public.$table", $column);
+		}
+		my @leaves = split /\n/, $node->safe_psql($db, <<'SQL');
+SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'public.widget_analytics'::regclass ORDER BY inhrelid LIMIT 2
+SQL
+		foreach my $leaf (@leaves)
+		{
+			run_as($db, 'owner', "CREATE INDEX ON $leaf ((evil.trap('index'))) WHERE evil.trap('predicate');"
+				  . "CREATE TRIGGER leaf_trap BEFORE TRUNCATE ON $leaf FOR EACH STATEMENT EXECUTE FUNCTION evil.row_trap();");
 		}
 		spring($db, 'traps on enabled tables');
 	}
