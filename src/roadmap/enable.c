@@ -1,7 +1,6 @@
 /*
  * enable.c
- *		dashie.enable() and dashie.disable(): tables of the roadmap are made or
- *		adopted, registered, and let go of.
+ *		dashie.enable(): tables of the roadmap are made or adopted, and registered.
  *
  * Called by the extension's owner or a role that has its rights; a superuser
  * becomes the owner.  New tables belong to the current user; from then on each
@@ -23,19 +22,15 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
-#include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
 #include "common/rows.h"
@@ -46,7 +41,6 @@
 PG_FUNCTION_INFO_V1(dashie_enable_table);
 PG_FUNCTION_INFO_V1(dashie_enable_phase);
 PG_FUNCTION_INFO_V1(dashie_enable_all);
-PG_FUNCTION_INFO_V1(dashie_disable);
 
 /* The user that dashie_enter() left us with. */
 typedef struct Identity
@@ -67,23 +61,6 @@ identity_restore(const Identity *identity)
 	SetUserIdAndSecContext(identity->user, identity->context);
 }
 
-/* Opens and locks the registry; close it without releasing the lock. */
-static Relation
-lock_registry(void)
-{
-	Oid extension = dashie_extension_oid();
-	Relation registry;
-
-	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	if (dashie_extension_oid() != extension)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("extension \"dashie\" was dropped meanwhile")));
-	registry = table_open(dashie_relation_oid("dashie", "enabled_table"), ShareRowExclusiveLock);
-	if (registry->rd_rel->relkind != RELKIND_RELATION)
-		elog(ERROR, "dashie.enabled_table is not a table");
-	return registry;
-}
-
 /* A schema that tables of the application may be put in, or an error. */
 static void
 require_schema(const char *schema)
@@ -100,22 +77,6 @@ require_schema(const char *schema)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA), errmsg("schema \"%s\" does not exist", schema),
 				 errhint("Run CREATE SCHEMA %s.", quote_identifier(schema))));
-}
-
-/* Before a relation is locked: it is a table, and the current user's. */
-static void
-check_table(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
-{
-	char kind;
-
-	if (!OidIsValid(relid))
-		return;
-	kind = get_rel_relkind(relid);
-	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						errmsg("\"%s.%s\" is not a table", name->schemaname, name->relname),
-						errhint("Rename or drop it, so that dashie.enable() can make the table.")));
-	dashie_require_owner(relid);
 }
 
 /* The DDL of a table, filled in. */
@@ -398,7 +359,7 @@ enable_one(Enabling *enabling, const char *schema)
 	enabling->relid =
 		RangeVarGetRelidExtended(makeRangeVar(pstrdup(enabling->schema), pstrdup(name), -1),
 								 enabling->registered ? AccessShareLock : AccessExclusiveLock,
-								 RVR_MISSING_OK, check_table, NULL);
+								 RVR_MISSING_OK, dashie_registry_check, NULL);
 	enabling->existed = OidIsValid(enabling->relid);
 	enabling->registered = enabling->registered && enabling->existed;
 
@@ -458,7 +419,7 @@ enable_tables(FunctionCallInfo fcinfo, bool *wanted, const char *schema)
 	dashie_rows_begin(fcinfo, &rows);
 	if (schema != NULL)
 		require_schema(schema);
-	registry = lock_registry();
+	registry = dashie_registry_lock();
 	dashie_users_require();
 	want_needed(wanted);
 
@@ -533,88 +494,4 @@ dashie_enable_all(PG_FUNCTION_ARGS)
 	memset(wanted, true, sizeof(wanted));
 	enable_tables(fcinfo, wanted, NULL);
 	return (Datum) 0;
-}
-
-/*
- * Drops the triggers that call functions of ours.  One that is ENABLE ALWAYS
- * guards rows that the law wants kept: it goes with the extension alone.
- */
-static void
-drop_triggers(Oid relid)
-{
-	Relation rel = relation_open(relid, AccessShareLock);
-	List *commands = NIL;
-	ListCell *lc;
-
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-	{
-		Trigger *trigger = &rel->trigdesc->triggers[i];
-
-		if (!trigger->tgisinternal && trigger->tgenabled != TRIGGER_FIRES_ALWAYS &&
-			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) == dashie_extension_oid())
-			commands = lappend(commands,
-							   psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
-										dashie_relation_name(relid)));
-	}
-	relation_close(rel, NoLock);
-
-	foreach (lc, commands)
-		dashie_command(lfirst(lc));
-}
-
-/* SQL: dashie.disable(table_name text) */
-Datum
-dashie_disable(PG_FUNCTION_ARGS)
-{
-	Oid types[] = {TEXTOID};
-	const RoadmapTable *table;
-	Datum values[1];
-	DashieGuard guard;
-	Identity caller;
-	Relation registry;
-	char *schema;
-	Oid relid;
-
-	dashie_reject_null(fcinfo, 0, "table_name");
-	table = dashie_roadmap_get(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	values[0] = CStringGetTextDatum(table->name);
-
-	dashie_enter(&guard);
-	identity_save(&caller);
-	registry = lock_registry();
-	schema = dashie_enabled_schema(table->name);
-	if (schema == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("table \"%s\" is not enabled", table->name)));
-	for (int i = 0; i < ROADMAP_TABLES; i++)
-	{
-		const RoadmapTable *other = &dashie_roadmap_tables[i];
-
-		if (other->requires != NULL && strcmp(other->requires, table->name) == 0 &&
-			dashie_enabled_schema(other->name) != NULL)
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("table \"%s\" is needed by enabled table \"%s\"", table->name,
-								   other->name),
-							errhint("Run SELECT dashie.disable('%s') first.", other->name)));
-	}
-
-	/* whatever else stands under the name by now has no triggers of ours */
-	relid = dashie_relation_oid(schema, table->name);
-	dashie_query_begin();
-	if (OidIsValid(relid) && (get_rel_relkind(relid) == RELKIND_RELATION ||
-							  get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE))
-	{
-		relid = RangeVarGetRelidExtended(makeRangeVar(schema, pstrdup(table->name), -1),
-										 AccessExclusiveLock, 0, check_table, NULL);
-		dashie_become_owner_of(&guard, relid);
-		drop_triggers(relid);
-		identity_restore(&caller);
-	}
-	dashie_query("DELETE FROM dashie.enabled_table WHERE table_name = $1", 1, types, values, NULL);
-	dashie_query_end();
-	dashie_metrics_release();
-
-	table_close(registry, NoLock);
-	dashie_leave(&guard);
-	PG_RETURN_VOID();
 }

@@ -9,10 +9,16 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "common/owner.h"
 #include "common/relation.h"
 #include "roadmap/roadmap.h"
 
@@ -73,4 +79,40 @@ dashie_enabled_oid_required(const char *table_name)
 						table_name, schema),
 				 errhint("Run SELECT dashie.enable('%s') to make it again.", table_name)));
 	return relid;
+}
+
+/*
+ * dashie_registry_lock opens the registry for enable() and disable(), of which
+ * one runs at a time.  Close it without releasing the lock.
+ */
+Relation
+dashie_registry_lock(void)
+{
+	Oid extension = dashie_extension_oid();
+	Relation registry;
+
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	if (dashie_extension_oid() != extension)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("extension \"dashie\" was dropped meanwhile")));
+	registry = table_open(dashie_relation_oid("dashie", "enabled_table"), ShareRowExclusiveLock);
+	if (registry->rd_rel->relkind != RELKIND_RELATION)
+		elog(ERROR, "dashie.enabled_table is not a table");
+	return registry;
+}
+
+/* dashie_registry_check: before a relation is locked, it is a table and the current user's. */
+void
+dashie_registry_check(const RangeVar *name, Oid relid, Oid old_relid, void *arg)
+{
+	char kind;
+
+	if (!OidIsValid(relid))
+		return;
+	kind = get_rel_relkind(relid);
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s.%s\" is not a table", name->schemaname, name->relname),
+						errhint("Rename or drop it, so that dashie.enable() can make the table.")));
+	dashie_require_owner(relid);
 }

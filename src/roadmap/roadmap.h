@@ -78,6 +78,10 @@ typedef struct Enabling
 	List *differences; /* of char *: why the table cannot be adopted */
 } Enabling;
 
+/* registry.c */
+extern Relation dashie_registry_lock(void);
+extern void dashie_registry_check(const RangeVar *name, Oid relid, Oid old_relid, void *arg);
+
 /* ddl.c */
 extern List *dashie_ddl_parse(const char *sql);
 extern char *dashie_ddl_fill(const char *ddl, const char *schema, const char *user_sessions);
