@@ -160,3 +160,5 @@ DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartb
 DROP TABLE public.system_events, public.user_sessions, public.feature_usage, public.daily_metrics;
 DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-0000000000c1';
 TABLE dashie.retention_config;
+DELETE FROM dashie.job_run;
+UPDATE dashie.job_state SET last_started = NULL, last_finished = NULL, last_status = NULL, failures = 0, retry_at = NULL, more = false;
