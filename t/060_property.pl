@@ -153,6 +153,8 @@ sub history
 		my ($day, $minute) = @_;
 		return "(oracle.start_of(date '$first' + $day, '$zone') + interval '$minute minutes')";
 	};
+	# the date that the zone's calendar shows, which skips days where the zone did
+	my $today = "(current_setting('dashie.now')::timestamptz AT TIME ZONE '$zone')::date";
 	my $set_now = sub {
 		my ($day, $minute) = @_;
 		return "SELECT set_config('dashie.now', " . $clock->($day, $minute) . "::text, false) \\g /dev/null\n";
@@ -275,13 +277,12 @@ sub history
 			}
 			# a refresh in the middle of the day
 			$sql .= "SELECT dashie.refresh_geographic_stats() \\g /dev/null\n"
-			  . "SELECT oracle.night(date '$first' - 5, date '$first' + $day, '$zone') \\g /dev/null\n"
+			  . "SELECT oracle.night(date '$first' - 5, $today, '$zone') \\g /dev/null\n"
 			  if rand() < 0.04;
 		}
 		next if $day < $days && rand() < 0.25;    # a missed night
 
-		my $today = "date '$first' + $day + 1";
-		$sql .= $set_now->($day + 1, 10);
+				$sql .= $set_now->($day + 1, 10);
 		$sql .= "CALL dashie.run_job('refresh_daily_metrics');\nSELECT oracle.night(date '$first' - 5, $today, '$zone') \\g /dev/null\n";
 		$sql .= "SELECT oracle.compare_daily(date '$first', $today, '$zone');\n";
 		if (rand() < 0.6)

@@ -339,13 +339,17 @@ metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
 
 /*
  * metrics_first_day is the first day that anything is known of: the earliest
- * session or sign-up, but no day that retention has touched.
+ * session, sign-up or page (its rows may have been removed as a correction),
+ * but no day that retention has touched.
  */
 DateADT
 metrics_first_day(Metrics *metrics)
 {
 	TimestampTz first = metrics->now;
 	DateADT		day;
+	Oid			page_types = DATEOID;
+	Datum		page_from = DateADTGetDatum(metrics->first_open_day);
+	bool		no_page;
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
@@ -376,6 +380,14 @@ metrics_first_day(Metrics *metrics)
 		table_close(rel, NoLock);
 	}
 	day = dashie_day_of(first, metrics->zone);
+
+	dashie_query_begin();
+	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types, &page_from, NULL);
+	page_from = dashie_field(0, 1, &no_page);
+	if (!no_page)
+		day = Min(day, DatumGetDateADT(page_from));
+	dashie_query_end();
+
 	day = Max(day, metrics->today - MAX_HISTORY_DAYS);
 	return Max(day, metrics->first_open_day);
 }

@@ -1,0 +1,115 @@
+-- What a transaction leaves in dashie.changed_range: few ranges, exactly with
+-- its rows, and only while somebody reads them.
+SET client_min_messages = warning;
+SET dashie.now = '2026-03-20 12:00+00';
+SET timezone = 'UTC';
+SET datestyle = 'ISO';
+CREATE FUNCTION pg_temp.u(n int) RETURNS uuid LANGUAGE sql AS
+$$ SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+INSERT INTO auth.users (id, created_at) SELECT pg_temp.u(n), '2026-01-01' FROM generate_series(1, 3) n;
+
+-- without metrics nothing is written
+SELECT count(*) FROM dashie.enable('user_sessions');
+INSERT INTO public.user_sessions (id, user_id, started_at) VALUES (pg_temp.u(10), pg_temp.u(1), '2026-03-01 10:00+00');
+SELECT to_regclass('dashie.changed_range');
+-- with them the first mark says that everything may have changed
+SELECT count(*) FROM dashie.enable('daily_metrics');
+TABLE dashie.changed_range;
+SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-19');
+TABLE dashie.changed_range;
+
+-- one statement, one range; two far apart, two; an update of what no metric reads, none
+INSERT INTO public.user_sessions (id, user_id, started_at, ended_at) VALUES
+	(pg_temp.u(11), pg_temp.u(1), '2026-03-10 10:00+00', '2026-03-10 11:00+00'),
+	(pg_temp.u(12), pg_temp.u(1), '2026-03-11 08:59+00', '2026-03-11 12:00+00'),
+	(pg_temp.u(13), pg_temp.u(2), '2026-03-14 10:00+00', '2026-03-14 11:00+00');
+UPDATE public.user_sessions SET error_count = error_count + 1, user_agent = 'TV';
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+
+-- a heartbeat of a long session marks what it adds; its end, the start too
+INSERT INTO public.user_sessions (id, user_id, started_at, last_activity_at) VALUES (pg_temp.u(14), pg_temp.u(3), '2026-03-02 10:00+00', '2026-03-12 10:00+00');
+DELETE FROM dashie.changed_range;
+UPDATE public.user_sessions SET last_activity_at = '2026-03-12 10:01+00' WHERE id = pg_temp.u(14);
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+UPDATE public.user_sessions SET ended_at = '2026-03-12 10:01+00' WHERE id = pg_temp.u(14);
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+-- another user, another country: all of it
+UPDATE public.user_sessions SET country_code = 'DE' WHERE id = pg_temp.u(14);
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+
+-- a transaction that is rolled back leaves nothing; a savepoint may leave more, never less
+BEGIN;
+DELETE FROM public.user_sessions WHERE id = pg_temp.u(13);
+ROLLBACK;
+TABLE dashie.changed_range;
+BEGIN;
+DELETE FROM public.user_sessions WHERE id = pg_temp.u(11);
+SAVEPOINT s;
+DELETE FROM public.user_sessions WHERE id = pg_temp.u(13);
+ROLLBACK TO s;
+COMMIT;
+SELECT * FROM dashie.changed_range ORDER BY "from";
+
+-- a refresh inside the transaction counts its rows, and the next one again if
+-- the savepoint around it is rolled back
+DELETE FROM dashie.changed_range;
+BEGIN;
+INSERT INTO public.user_sessions (id, user_id, started_at) VALUES (pg_temp.u(15), pg_temp.u(2), '2026-03-16 10:00+00');
+SAVEPOINT s;
+SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-19');
+SELECT total_sessions FROM public.daily_metrics WHERE date = '2026-03-16';
+ROLLBACK TO s;
+SELECT total_sessions FROM public.daily_metrics WHERE date = '2026-03-16';
+COMMIT;
+SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-19');
+SELECT total_sessions FROM public.daily_metrics WHERE date = '2026-03-16';
+
+-- the user goes, and TRUNCATE
+DELETE FROM auth.users WHERE id = pg_temp.u(2);
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+TRUNCATE public.user_sessions CASCADE;
+TABLE dashie.changed_range;
+SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-19');
+SELECT sum(total_sessions) AS of_the_user_who_is_gone FROM public.daily_metrics;
+
+-- a table of marks that somebody changed is named, before anything is lost
+CREATE INDEX ON dashie.changed_range ("from");
+INSERT INTO public.user_sessions (user_id, started_at) VALUES (pg_temp.u(1), '2026-03-16 10:00+00');
+\echo :LAST_ERROR_SQLSTATE
+DROP INDEX dashie.changed_range_from_idx;
+
+-- the trigger is no function to call
+SELECT dashie.sessions_changed();
+CREATE TRIGGER wrong BEFORE INSERT ON public.user_sessions FOR EACH ROW EXECUTE FUNCTION dashie.sessions_changed();
+INSERT INTO public.user_sessions (user_id, started_at) VALUES (pg_temp.u(1), '2026-03-16 10:00+00');
+DROP TRIGGER wrong ON public.user_sessions;
+
+-- no reader, no marks; enabled again, everything may have changed
+SELECT dashie.disable('daily_metrics');
+SELECT to_regclass('dashie.changed_range');
+INSERT INTO public.user_sessions (user_id, started_at) VALUES (pg_temp.u(1), '2026-03-17 10:00+00');
+SELECT count(*) FROM dashie.enable('daily_metrics');
+TABLE dashie.changed_range;
+SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-19');
+SELECT date, total_sessions FROM public.daily_metrics WHERE date = '2026-03-17';
+-- the same where the triggers were gone for a while
+SELECT dashie.disable('daily_metrics');
+SELECT dashie.disable('user_sessions');
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'public.user_sessions'::regclass AND tgname LIKE 'dashie%';
+SELECT count(*) FROM dashie.enable('daily_metrics');
+DELETE FROM dashie.changed_range;
+SELECT count(*) FROM dashie.enable('user_sessions');
+TABLE dashie.changed_range;
+SELECT count(*) FROM dashie.enable('user_sessions');
+TABLE dashie.changed_range;
+
+SELECT dashie.disable('daily_metrics');
+SELECT dashie.disable('user_sessions');
+DROP TABLE public.daily_metrics, public.user_sessions CASCADE;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DELETE FROM auth.users;
