@@ -84,6 +84,15 @@ TABLE dashie.retention_floor;
 -- again: nothing is left
 SELECT * FROM dashie.apply_retention();
 
+-- a session's day is one of the configured zone
+SELECT dashie.configure('timezone', 'America/New_York');
+INSERT INTO public.user_sessions (user_id, started_at, ended_at, client_key) VALUES
+	('00000000-0000-0000-0000-0000000000c1', '2025-12-09 20:00-05', '2025-12-09 23:59:59-05', 'before midnight in New York'),
+	('00000000-0000-0000-0000-0000000000c1', '2025-12-09 20:00-05', '2025-12-10 00:00-05', 'at midnight in New York');
+SELECT table_name, action, upto, rows FROM dashie.apply_retention();
+SELECT client_key FROM public.user_sessions WHERE client_key LIKE '%New York';
+SELECT dashie.configure('timezone', NULL);
+
 -- one batch at a time, oldest first
 SELECT dashie.configure('batch_rows', '2');
 INSERT INTO public.system_events (event_type, severity, message, created_at)
@@ -149,6 +158,26 @@ SELECT m.date, b.total_sessions AS before, m.total_sessions AS after
 FROM public.daily_metrics AS m JOIN before AS b USING (date)
 WHERE (m.returning_users, m.total_sessions, m.avg_session_minutes)
 	IS DISTINCT FROM (b.returning_users, b.total_sessions, b.avg_session_minutes);
+
+--
+-- Partitions go whole: one at a time from the function, all of them by the job
+--
+SET dashie.now = '2026-03-05 12:00+00';
+SELECT count(*) FROM dashie.enable('widget_analytics');
+SELECT min(partition), max(partition), count(*) FROM dashie.partitions;
+INSERT INTO public.widget_analytics (user_id, widget_type, event_type, "timestamp")
+SELECT '00000000-0000-0000-0000-0000000000c1', 'clock', 'view', t
+FROM generate_series(timestamptz '2026-02-03 12:00+00', '2026-03-04 12:00+00', '1 day') AS t;
+SET dashie.now = '2026-03-10 12:00+00';
+SELECT table_name, action, upto, reason, locks, blocked_by FROM dashie.apply_retention(true) WHERE table_name = 'widget_analytics';
+SELECT table_name, action, upto, reason FROM dashie.apply_retention() WHERE table_name = 'widget_analytics';
+SELECT min("timestamp") FROM public.widget_analytics;
+CALL dashie.run_job('apply_retention');
+SELECT min("timestamp") FROM public.widget_analytics;
+SELECT min(partition) FROM dashie.partitions;
+SELECT * FROM dashie.apply_retention() WHERE table_name = 'widget_analytics';
+SELECT dashie.disable('widget_analytics');
+DROP TABLE public.widget_analytics;
 
 -- locks: specs/retention_ingest
 SELECT dashie.set_retention('system_events', NULL);

@@ -59,6 +59,7 @@ typedef struct Pass
 	DashieRows *result; /* rows for the caller of the function; NULL in the job */
 	int64 rows;			/* removed, or removable with dry_run */
 	bool more;			/* another pass would find work */
+	bool locked;		/* holds locks that others should not wait behind for long */
 	char *blocker;		/* a lock was not to be had: who holds it */
 	ErrorData *error;	/* the pass failed and left nothing behind */
 } Pass;
@@ -74,6 +75,12 @@ typedef struct Line
 	const char *locks;
 	const char *blocked_by;
 } Line;
+
+static bool
+is_partitioned(const RoadmapTable *table)
+{
+	return strcmp(table->name, "widget_analytics") == 0;
+}
 
 static void
 put_line(Pass *pass, const Line *line)
@@ -326,6 +333,7 @@ remove_rows(Pass *pass, Oid relid)
 	else
 	{
 		pass->rows = delete_expired(&statement);
+		pass->locked = pass->rows > 0;
 		if (pass->rows > 0 && sessions &&
 			OidIsValid(dashie_relation_oid("dashie", "retention_floor")))
 			raise_floor(upto);
@@ -375,6 +383,7 @@ remove_partitions(Pass *pass)
 
 		step.guard = pass->guard;
 		step.number = pass->number;
+		pass->locked = true;
 		pass->more = dashie_partition_expire_step(&step);
 		pass->rows = step.rows;
 		if (step.blocked)
@@ -395,7 +404,7 @@ remove_expired(Pass *pass)
 
 	GetUserIdAndSecContext(&user, &context);
 	nest = NewGUCNestLevel();
-	if (strcmp(pass->table->name, "widget_analytics") == 0)
+	if (is_partitioned(pass->table))
 		remove_partitions(pass);
 	else
 		remove_rows(pass, relid);
@@ -427,7 +436,7 @@ run_pass(Pass *pass)
 		ReThrowError(error);
 
 	pass->rows = 0;
-	pass->more = false;
+	pass->more = pass->locked = false;
 	line.upto = dashie_retention_cutoff(pass->table->name);
 	line.bytes = -1;
 	line.reason = error->message;
@@ -463,13 +472,16 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
 		PreventCommandIfReadOnly("dashie.apply_retention()");
 	dashie_rows_begin(fcinfo, &rows);
 	dashie_enter(&guard);
-	for (int i = 0; i < ROADMAP_TABLES; i++)
+	for (int i = 0; i < 2 * ROADMAP_TABLES; i++)
 	{
 		Pass pass = {0};
 
+		/* partitions in a second round: nobody is to wait behind their locks meanwhile */
+		pass.table = &dashie_roadmap_tables[i % ROADMAP_TABLES];
+		if (is_partitioned(pass.table) != (i >= ROADMAP_TABLES))
+			continue;
 		CHECK_FOR_INTERRUPTS();
 		pass.guard = &guard;
-		pass.table = &dashie_roadmap_tables[i];
 		pass.dry_run = PG_GETARG_BOOL(0);
 		pass.result = &rows;
 		run_pass(&pass);
@@ -553,7 +565,7 @@ dashie_retention_step(JobStep *step)
 		}
 		run.done[run.turn] = pass.blocker != NULL || !pass.more;
 		step->rows = pass.rows;
-		if (pass.rows > 0)
+		if (pass.locked)
 			return true;
 	}
 
