@@ -1,15 +1,6 @@
 -- Prints what dashie computed, and keeps each printed number in demo.shown for
 -- compare.sql.  The psql variable "clock" is what dashie.now stands at.
 
-CREATE TABLE IF NOT EXISTS demo.shown (
-	number integer GENERATED ALWAYS AS IDENTITY,
-	clock timestamptz NOT NULL,
-	source text NOT NULL,		-- a table or function of dashie
-	key text NOT NULL,			-- the day, the country, the arguments
-	metric text NOT NULL,
-	value numeric
-);
-
 SELECT (:'clock'::timestamptz AT TIME ZONE 'America/New_York')::date AS today \gset
 SELECT coalesce(nullif(:'as_of', ''), :'today') AS as_of \gset
 
@@ -18,7 +9,7 @@ CREATE TEMP VIEW day_shown AS
 SELECT date, new_signups, returning_users, active_dashboards, total_sessions, avg_session_minutes,
 	trial_to_paid_conversions
 FROM public.daily_metrics
-WHERE date BETWEEN '1995-08-01' AND '1995-08-05' OR date > :'today'::date - 4
+WHERE date BETWEEN '1995-08-01' AND '1995-08-05' OR date > greatest('1995-08-05', :'today'::date - 4)
 ORDER BY date;
 
 CREATE TEMP VIEW country_shown AS

@@ -26,3 +26,13 @@ SELECT number, host,
 FROM line;
 CREATE INDEX ON demo.request (host, at);
 GRANT SELECT ON demo.request TO supabase_auth_admin;
+
+-- What show.sql prints, number by number, for compare.sql
+CREATE TABLE demo.shown (
+	number integer GENERATED ALWAYS AS IDENTITY,
+	clock timestamptz NOT NULL,
+	source text NOT NULL,		-- a table or function of dashie
+	key text NOT NULL,			-- the day, the country, the arguments
+	metric text NOT NULL,
+	value numeric
+);
