@@ -30,13 +30,10 @@ my @calls = (
 	"SELECT * FROM dashie.maintain_partitions()",
 	"SELECT * FROM dashie.apply_retention(true)",
 	"SELECT * FROM dashie.apply_retention()",
-	"SELECT dashie.session_start('$uuid', NULL, 'key', NULL, NULL, 'DE', 'web_oauth', '1.0', now())",
 	"SELECT dashie.close_stale_sessions('1 minute')",
 	"SELECT dashie.refresh_daily_metrics(current_date - 3, current_date)",
 	"SELECT dashie.refresh_geographic_stats()",
 	"SELECT dashie.active_users(current_date, 30)",
-	"SELECT dashie.stripe_ingest('{\"id\": \"evt_1\", \"object\": \"event\", \"type\": \"x\", \"created\": 1}'::jsonb)",
-	"SELECT dashie.stripe_process_pending()",
 	"SELECT dashie.configure('timezone', 'Europe/Berlin')",
 	"SELECT dashie.configure('timezone', NULL)",
 	"CALL dashie.run_job('maintain_partitions')",
@@ -314,6 +311,26 @@ $node->safe_psql('rights', 'GRANT SELECT ON auth.users TO owner');
 run_as('rights', 'owner', "SELECT * FROM dashie.enable('feature_usage')");
 is($node->safe_psql('rights', "SELECT tableowner FROM pg_tables WHERE tablename = 'feature_usage'"), 'owner',
 	'and nothing else');
+
+# Tables of another role, adopted by one that has its rights: metrics and
+# retention run as that role, and may use what enable() made for them.
+$node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN; CREATE DATABASE adopted OWNER owner; GRANT keeper TO owner');
+$node->safe_psql('adopted', 'ALTER SCHEMA public OWNER TO owner; GRANT CREATE ON SCHEMA public TO keeper');
+run_as('adopted', 'owner', 'CREATE EXTENSION dashie; SELECT dashie.create_auth_stub();'
+	  . 'GRANT USAGE ON SCHEMA auth TO keeper; GRANT SELECT, REFERENCES ON auth.users TO keeper;'
+	  . "INSERT INTO auth.users (id, created_at) VALUES ('$uuid', '2026-01-01');"
+	  . "SELECT * FROM dashie.enable('user_sessions'); SELECT dashie.disable('user_sessions');"
+	  . 'ALTER TABLE public.user_sessions OWNER TO keeper; DROP TABLE dashie.retention_floor;');
+run_as('adopted', 'owner', "SELECT * FROM dashie.enable('user_sessions'); SELECT * FROM dashie.enable('daily_metrics');"
+	  . 'ALTER TABLE public.daily_metrics OWNER TO keeper; SELECT * FROM dashie.enable(\'daily_metrics\');'
+	  . "INSERT INTO public.user_sessions (user_id, started_at, ended_at) VALUES ('$uuid', '2026-01-02', '2026-01-02');");
+foreach my $role ('owner', 'postgres')
+{
+	run_as('adopted', $role, "CALL dashie.run_job('refresh_daily_metrics'); CALL dashie.run_job('apply_retention');");
+}
+is($node->safe_psql('adopted', "SELECT total_sessions FROM public.daily_metrics WHERE date = '2026-01-02'"), '1',
+	"an adopted table's metrics run as its owner");
+is($node->safe_psql('adopted', 'SELECT count(*) FROM public.user_sessions'), '0', 'and so does its retention');
 
 $node->stop;
 done_testing();

@@ -5,17 +5,21 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "common/query.h"
@@ -67,6 +71,52 @@ metrics_wanted(void)
 	return OidIsValid(dashie_relation_oid("dashie", "changed_range"));
 }
 
+static void
+share_state_with(Oid owner)
+{
+	static const char *const names[] = {"metrics_state", "user_number", "dashboard_number", "day_page",
+										"heartbeat_seen", "changed_range", "retention_floor"};
+	char	   *role = pstrdup(quote_identifier(GetUserNameFromId(owner, false)));
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "GRANT USAGE ON SCHEMA dashie TO %s", role);
+	for (int i = 0; i < lengthof(names); i++)
+		if (OidIsValid(dashie_relation_oid("dashie", names[i])))
+			appendStringInfo(&sql, "; GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.%s TO %s",
+							 names[i], role);
+	dashie_query_begin();
+	dashie_command(sql.data);
+	dashie_query_end();
+}
+
+/*
+ * share_state lets the owners of adopted tables, as whom metrics and retention
+ * run, use the metrics' tables, which belong to whoever enables.
+ */
+static void
+share_state(Oid relid)
+{
+	static const char *const tables[] = {"daily_metrics", "geographic_stats", "user_sessions", "dashboards"};
+
+	for (int i = -1; i < (int) lengthof(tables); i++)
+	{
+		Oid			table = i < 0 ? relid : dashie_enabled_oid(tables[i]);
+		HeapTuple	tuple;
+		Oid			owner;
+
+		if (!OidIsValid(table))
+			continue;
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for relation %u", table);
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+		if (owner != GetUserId())
+			share_state_with(owner);
+	}
+}
+
 void
 dashie_metrics_prepare(const char *table_name, Oid relid)
 {
@@ -98,6 +148,9 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 		if (!has_trigger(relid, "dashie_heartbeat"))
 			run_ddl("metrics_dashboards", table);
 	}
+	else
+		return;
+	share_state(relid);
 }
 
 /*

@@ -7,5 +7,4 @@ CREATE TABLE dashie.changed_range (
 	upto timestamptz NOT NULL
 );
 REVOKE ALL ON TABLE dashie.changed_range FROM PUBLIC;
-ALTER TABLE dashie.changed_range ENABLE ROW LEVEL SECURITY;
 INSERT INTO dashie.changed_range VALUES ('-infinity', 'infinity');

@@ -4,4 +4,3 @@ CREATE TABLE IF NOT EXISTS dashie.retention_floor (
 	removed_before timestamptz NOT NULL
 );
 REVOKE ALL ON TABLE dashie.retention_floor FROM PUBLIC;
-ALTER TABLE dashie.retention_floor ENABLE ROW LEVEL SECURITY;

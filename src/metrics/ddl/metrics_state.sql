@@ -64,8 +64,3 @@ CREATE TABLE IF NOT EXISTS dashie.heartbeat_seen (
 
 REVOKE ALL ON TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number,
 	dashie.day_page, dashie.heartbeat_seen FROM PUBLIC;
-ALTER TABLE dashie.metrics_state ENABLE ROW LEVEL SECURITY;
-ALTER TABLE dashie.user_number ENABLE ROW LEVEL SECURITY;
-ALTER TABLE dashie.dashboard_number ENABLE ROW LEVEL SECURITY;
-ALTER TABLE dashie.day_page ENABLE ROW LEVEL SECURITY;
-ALTER TABLE dashie.heartbeat_seen ENABLE ROW LEVEL SECURITY;
