@@ -317,7 +317,7 @@ is($node->safe_psql('rights', "SELECT tableowner FROM pg_tables WHERE tablename 
 $node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN; CREATE DATABASE adopted OWNER owner; GRANT keeper TO owner');
 $node->safe_psql('adopted', 'ALTER SCHEMA public OWNER TO owner; GRANT CREATE ON SCHEMA public TO keeper');
 run_as('adopted', 'owner', 'CREATE EXTENSION dashie; SELECT dashie.create_auth_stub();'
-	  . 'GRANT USAGE ON SCHEMA auth TO keeper; GRANT SELECT, REFERENCES ON auth.users TO keeper;'
+	  . 'ALTER TABLE auth.users DISABLE ROW LEVEL SECURITY; GRANT USAGE ON SCHEMA auth TO keeper; GRANT SELECT, REFERENCES ON auth.users TO keeper;'
 	  . "INSERT INTO auth.users (id, created_at) VALUES ('$uuid', '2026-01-01');"
 	  . "SELECT * FROM dashie.enable('user_sessions'); SELECT dashie.disable('user_sessions');"
 	  . 'ALTER TABLE public.user_sessions OWNER TO keeper; DROP TABLE dashie.retention_floor;');
