@@ -399,14 +399,15 @@ fill_entries(Collector *collector, PageEntry *entries, Tally **tallies, int ntal
 static void
 keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 {
-	roaring_uint32_iterator_t it;
+	int64		count;
+	int32	   *members = user_set_members(from, &count);
 
-	for (roaring_init_iterator(from, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+	for (int64 i = 0; i < count; i++)
 	{
-		UserEntry  *user = numbers_by_number(metrics, it.current_value);
+		UserEntry  *user = numbers_by_number(metrics, members[i]);
 
 		if (user == NULL || !user_is_there(user))
-			roaring_bitmap_add(into, it.current_value);
+			roaring_bitmap_add(into, members[i]);
 	}
 }
 
@@ -414,26 +415,28 @@ keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 static void
 keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
 {
-	roaring_uint32_iterator_t it;
+	int64		count;
+	int32	   *members = user_set_members(from, &count);
 
-	for (roaring_init_iterator(from, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+	for (int64 i = 0; i < count; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, it.current_value);
+		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
 		if ((dashboard == NULL || numbers_gone(metrics, dashboard->user_number)) == of_gone)
-			roaring_bitmap_add(into, it.current_value);
+			roaring_bitmap_add(into, members[i]);
 	}
 }
 
 static int32
 count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 {
-	roaring_uint32_iterator_t it;
+	int64		nmembers;
+	int32	   *members = user_set_members(active, &nmembers);
 	int32		count = 0;
 
-	for (roaring_init_iterator(active, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+	for (int64 i = 0; i < nmembers; i++)
 	{
-		UserEntry  *user = numbers_by_number(metrics, it.current_value);
+		UserEntry  *user = numbers_by_number(metrics, members[i]);
 
 		if (user != NULL && !user->anonymous && user->has_signup && user->signed_up_at < before)
 			count++;
@@ -445,18 +448,19 @@ count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 static int32
 count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 {
-	roaring_uint32_iterator_t it;
+	int64		count;
+	int32	   *members;
 	UserSet    *all = user_set_create();
 	UserSet    *distinct = user_set_create();
 
 	roaring_bitmap_or_inplace(all, sessions);
 	roaring_bitmap_or_inplace(all, heartbeats);
-	for (roaring_init_iterator(all, &it); it.has_value; roaring_advance_uint32_iterator(&it))
+	members = user_set_members(all, &count);
+	for (int64 i = 0; i < count; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, it.current_value);
+		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
-		roaring_bitmap_add(distinct, dashboard != NULL ? (uint32) dashboard->first->number
-													   : it.current_value);
+		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first->number : members[i]);
 	}
 	return (int32) roaring_bitmap_get_cardinality(distinct);
 }

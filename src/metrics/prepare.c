@@ -198,12 +198,12 @@ unrepeatable(Metrics *metrics)
 		MemoryContext old = MemoryContextSwitchTo(context);
 		DayPage    *page = pages_load(metrics, day, day, true);
 		bool		departed = false;
-		roaring_uint32_iterator_t it;
+		int64		count;
+		int32	   *members = user_set_members(page->active, &count);
 
-		for (roaring_init_iterator(page->active, &it); it.has_value && !departed;
-			 roaring_advance_uint32_iterator(&it))
+		for (int64 i = 0; i < count && !departed; i++)
 		{
-			UserEntry  *user = numbers_by_number(metrics, it.current_value);
+			UserEntry  *user = numbers_by_number(metrics, members[i]);
 
 			departed = user == NULL || !user_is_there(user);
 		}

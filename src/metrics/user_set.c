@@ -189,6 +189,17 @@ user_set_from_bytes(const bytea *bytes)
 																   VARSIZE_ANY_EXHDR(bytes)));
 }
 
+int32 *
+user_set_members(const UserSet *set, int64 *count)
+{
+	int32	   *members;
+
+	*count = (int64) roaring_bitmap_get_cardinality(set);
+	members = palloc_extended(Max(*count, 1) * sizeof(int32), MCXT_ALLOC_HUGE);
+	roaring_bitmap_to_uint32_array(set, (uint32 *) members);
+	return members;
+}
+
 bytea *
 user_set_to_bytes(UserSet *set)
 {
