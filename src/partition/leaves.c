@@ -129,6 +129,25 @@ dashie_partition_read(Relation parent)
 }
 
 /*
+ * dashie_partition_covered_until is the instant up to which every insert from
+ * "now" on finds a partition.  One whose DETACH was begun takes no rows any
+ * more, although nothing else can have its range.
+ */
+TimestampTz
+dashie_partition_covered_until(const PartitionSet *set, TimestampTz now)
+{
+	PartitionRange *ranges = palloc((set->count + 1) * sizeof(PartitionRange));
+	int nranges = 0;
+
+	if (set->default_partition != NULL)
+		return DT_NOEND;
+	for (int i = 0; i < set->count; i++)
+		if (!set->leaves[i].detaching)
+			ranges[nranges++] = set->leaves[i].range;
+	return dashie_bounds_covered_until(ranges, nranges, now);
+}
+
+/*
  * dashie_partition_window computes what has to be covered now.  Retention is
  * an interval and nothing else, and never shorter than a day, whatever the
  * configuration says.

@@ -225,6 +225,27 @@ remove_pass(Maintenance *work)
 	return dashie_partition_remove(&work->pass);
 }
 
+/*
+ * report_detaching names the partitions in whose place none can be made.
+ */
+static void
+report_detaching(Maintenance *work)
+{
+	for (int i = 0; i < work->pass.set->count; i++)
+	{
+		const PartitionLeaf *leaf = &work->pass.set->leaves[i];
+		PartitionAction action = {"blocked", leaf->name, leaf->range.lower, leaf->range.upper,
+								  -1, -1};
+
+		if (!leaf->detaching || leaf->range.upper <= work->pass.window.cutoff ||
+			leaf->range.lower >= work->pass.window.upto)
+			continue;
+		action.reason = "takes no rows, because DETACH CONCURRENTLY was begun and not finished: run "
+						"ALTER TABLE ... DETACH PARTITION ... FINALIZE";
+		work->pass.report(&action, work->pass.report_arg);
+	}
+}
+
 static Datum
 instant_or_null(TimestampTz at, bool *isnull)
 {
@@ -275,6 +296,7 @@ dashie_maintain_partitions(PG_FUNCTION_ARGS)
 	work.pass.report_arg = &rows;
 	if (pass_begin(&work, dashie_enabled_oid_required("widget_analytics")))
 	{
+		report_detaching(&work);
 		create_pass(&work);
 		remove_pass(&work);
 	}
@@ -372,9 +394,7 @@ dashie_partitions_list(PG_FUNCTION_ARGS)
 		TimestampTz covered;
 
 		dashie_partition_window(&window);
-		covered = set->default_partition != NULL
-					  ? DT_NOEND
-					  : dashie_bounds_covered_until(set->ranges, set->count, window.now);
+		covered = dashie_partition_covered_until(set, window.now);
 		for (int i = 0; i < set->count; i++)
 		{
 			const PartitionLeaf *leaf = &set->leaves[i];

@@ -127,6 +127,7 @@ typedef struct PartitionWindow
 /* leaves.c */
 extern Relation dashie_partition_open_parent(Oid relid, LOCKMODE lockmode);
 extern PartitionSet *dashie_partition_read(Relation parent);
+extern TimestampTz dashie_partition_covered_until(const PartitionSet *set, TimestampTz now);
 extern void dashie_partition_window(PartitionWindow *window);
 extern TimestampTz dashie_partition_drop_at(const PartitionWindow *window, TimestampTz upper);
 extern void dashie_partition_measure(Oid relid, int64 *rows, int64 *bytes);
