@@ -4,9 +4,10 @@
  *		job of that name.
  *
  * Runs as the owner of user_sessions, a batch a statement.  Takes ROW
- * EXCLUSIVE on the table; a session that somebody is just touching is locked
- * and therefore skipped, and one that was touched since the snapshot is looked
- * at again in its newest version.
+ * EXCLUSIVE on the table, for which the job waits no longer than
+ * maintenance_lock_timeout_ms.  A session that somebody is just touching is
+ * locked and therefore skipped, and one that was touched since the snapshot is
+ * looked at again in its newest version.
  */
 #include "postgres.h"
 
@@ -16,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "common/day.h"
@@ -25,6 +27,7 @@
 #include "common/rows.h"
 #include "common/setting.h"
 #include "jobs/job.h"
+#include "partition/partition.h"
 #include "roadmap/roadmap.h"
 
 PG_FUNCTION_INFO_V1(dashie_close_stale_sessions);
@@ -109,6 +112,28 @@ dashie_close_stale_sessions(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32((int32) Min(total, PG_INT32_MAX));
 }
 
+/* A step of the job, as dashie_attempt() wants it. */
+typedef struct StaleBatch
+{
+	const DashieGuard *guard;
+	Oid relid;
+	int64 batch;
+	int64 closed;
+} StaleBatch;
+
+static void
+close_batch_in_time(void *arg)
+{
+	StaleBatch *work = arg;
+	TimestampTz silent_since =
+		dashie_now() - dashie_setting_int("session_idle_minutes") * USECS_PER_MINUTE;
+	int nest = NewGUCNestLevel();
+
+	dashie_lock_timeout((int) dashie_setting_int("maintenance_lock_timeout_ms"));
+	work->closed = close_batch(work->guard, work->relid, silent_since, work->batch);
+	AtEOXact_GUC(true, nest);
+}
+
 /*
  * dashie_close_stale_step ends one batch; there is nothing to do where
  * user_sessions is not enabled.
@@ -116,13 +141,24 @@ dashie_close_stale_sessions(PG_FUNCTION_ARGS)
 bool
 dashie_close_stale_step(JobStep *step)
 {
-	Oid relid = dashie_enabled_oid("user_sessions");
-	int64 batch = dashie_setting_int("batch_rows");
-	TimestampTz silent_since =
-		dashie_now() - dashie_setting_int("session_idle_minutes") * USECS_PER_MINUTE;
+	StaleBatch work = {.guard = step->guard};
+	LockNeed need = {InvalidOid, RowExclusiveLock};
+	ErrorData *error;
 
-	if (!OidIsValid(relid))
+	need.relid = work.relid = dashie_enabled_oid("user_sessions");
+	if (!OidIsValid(work.relid))
 		return false;
-	step->rows = close_batch(step->guard, relid, silent_since, batch);
-	return step->rows >= batch;
+	work.batch = dashie_setting_int("batch_rows");
+
+	error = dashie_attempt(close_batch_in_time, &work);
+	if (error != NULL)
+	{
+		if (!dashie_is_blocked(error))
+			ReThrowError(error);
+		step->blocked = true;
+		step->blocker = dashie_lock_holders(&need, 1);
+		return true;
+	}
+	step->rows = work.closed;
+	return work.closed >= work.batch;
 }
