@@ -84,6 +84,20 @@ TABLE dashie.retention_floor;
 -- again: nothing is left
 SELECT * FROM dashie.apply_retention();
 
+-- a device's age counts from its last sign of life
+SELECT count(*) FROM dashie.enable('dashboards');
+INSERT INTO public.dashboards (user_id, device_name, created_at, last_heartbeat_at) VALUES
+	('00000000-0000-0000-0000-0000000000c1', 'alive', '2024-01-01', '2026-03-10'),
+	('00000000-0000-0000-0000-0000000000c1', 'silent', '2024-01-01', '2025-01-01'),
+	('00000000-0000-0000-0000-0000000000c1', 'never heard of', '2024-01-01', NULL);
+SELECT * FROM dashie.apply_retention();
+SELECT dashie.set_retention('dashboards', '1 year');
+SELECT table_name, action, upto, rows FROM dashie.apply_retention();
+SELECT device_name FROM public.dashboards;
+SELECT dashie.set_retention('dashboards', NULL);
+SELECT dashie.disable('dashboards');
+DROP TABLE public.dashboards;
+
 -- a session's day is one of the configured zone
 SELECT dashie.configure('timezone', 'America/New_York');
 INSERT INTO public.user_sessions (user_id, started_at, ended_at, client_key) VALUES

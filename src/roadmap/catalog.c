@@ -64,6 +64,7 @@ const RoadmapTable dashie_roadmap_tables[ROADMAP_TABLES] = {
 		.priority = "medium",
 		.trigger_text = "When users request it",
 		.strategy = "One row a device",
+		.time_column = "coalesce(last_heartbeat_at, created_at)",
 	},
 	{
 		.name = "widget_analytics",
