@@ -31,10 +31,10 @@
 typedef struct CronField
 {
 	const char *title;
-	int			min;
-	int			max;
-	const char *const *names;	/* names[i] stands for min + i */
-	int			nnames;
+	int min;
+	int max;
+	const char *const *names; /* names[i] stands for min + i */
+	int nnames;
 } CronField;
 
 static const char *const month_names[] = {"jan", "feb", "mar", "apr", "may", "jun",
@@ -63,10 +63,9 @@ static const struct
 {
 	const char *name;
 	const char *expression;
-} nicknames[] = {
-	{"@hourly", "0 * * * *"},  {"@daily", "0 0 * * *"},	  {"@midnight", "0 0 * * *"},
-	{"@weekly", "0 0 * * 0"},  {"@monthly", "0 0 1 * *"}, {"@yearly", "0 0 1 1 *"},
-	{"@annually", "0 0 1 1 *"}};
+} nicknames[] = {{"@hourly", "0 * * * *"},	{"@daily", "0 0 * * *"},   {"@midnight", "0 0 * * *"},
+				 {"@weekly", "0 0 * * 0"},	{"@monthly", "0 0 1 * *"}, {"@yearly", "0 0 1 1 *"},
+				 {"@annually", "0 0 1 1 *"}};
 
 static char *
 problem(int field, const char *what)
@@ -83,7 +82,7 @@ read_value(int number, const char **cursor, int *value, char **error)
 {
 	const CronField *field = &fields[number];
 	const char *start = *cursor;
-	int			length = 0;
+	int length = 0;
 
 	while (isalnum((unsigned char) start[length]))
 		length++;
@@ -119,8 +118,8 @@ read_value(int number, const char **cursor, int *value, char **error)
 	}
 	if (*value < field->min || *value > field->max)
 	{
-		*error = problem(number, psprintf("%.*s is not from %d to %d", length, start, field->min,
-										  field->max));
+		*error = problem(
+			number, psprintf("%.*s is not from %d to %d", length, start, field->min, field->max));
 		return false;
 	}
 	return true;
@@ -135,15 +134,15 @@ read_field(int number, const char *text, uint64 *bits)
 {
 	const CronField *field = &fields[number];
 	const char *cursor = text;
-	char	   *error = NULL;
+	char *error = NULL;
 
 	*bits = 0;
 	for (;;)
 	{
-		int			low = field->min;
-		int			high = field->max;
-		int			step = 1;
-		bool		range = true;
+		int low = field->min;
+		int high = field->max;
+		int step = 1;
+		bool range = true;
 
 		if (*cursor == '*')
 			cursor++;
@@ -159,7 +158,7 @@ read_field(int number, const char *text, uint64 *bits)
 				if (!read_value(number, &cursor, &high, &error))
 					return error;
 				if (number == CRON_WEEKDAY && high == 0 && low > 0)
-					high = 7;	/* fri-sun */
+					high = 7; /* fri-sun */
 				if (high < low)
 					return problem(number, psprintf("the range %d-%d runs backwards", low, high));
 			}
@@ -167,8 +166,8 @@ read_field(int number, const char *text, uint64 *bits)
 
 		if (*cursor == '/')
 		{
-			char	   *end;
-			long		value;
+			char *end;
+			long value;
 
 			if (!range)
 				return problem(number, "a step needs a range or \"*\" before it");
@@ -194,19 +193,19 @@ read_field(int number, const char *text, uint64 *bits)
 char *
 cron_parse(const char *text, CronSchedule *schedule)
 {
-	uint64		bits[CRON_FIELDS];
-	char	   *copy;
-	char	   *word;
-	char	   *rest = NULL;
-	int			nfields = 0;
-	bool		starred[CRON_FIELDS];
-	char	   *error;
+	uint64 bits[CRON_FIELDS];
+	char *copy;
+	char *word;
+	char *rest = NULL;
+	int nfields = 0;
+	bool starred[CRON_FIELDS];
+	char *error;
 
 	while (isspace((unsigned char) *text))
 		text++;
 	if (text[0] == '@')
 	{
-		int			length = strlen(text);
+		int length = strlen(text);
 
 		while (isspace((unsigned char) text[length - 1]))
 			length--;
@@ -237,14 +236,15 @@ cron_parse(const char *text, CronSchedule *schedule)
 	schedule->hours = (uint32) bits[CRON_HOUR];
 	schedule->days = (uint32) bits[CRON_DAY];
 	schedule->months = (uint32) bits[CRON_MONTH];
-	schedule->weekdays = (uint32) (bits[CRON_WEEKDAY] & 0x7F) | (uint32) ((bits[CRON_WEEKDAY] >> 7) & 1);
+	schedule->weekdays =
+		(uint32) (bits[CRON_WEEKDAY] & 0x7F) | (uint32) ((bits[CRON_WEEKDAY] >> 7) & 1);
 	schedule->any_day = starred[CRON_DAY];
 	schedule->any_weekday = starred[CRON_WEEKDAY];
 
 	/* days that no month has, and no day of the week makes up for */
 	if (schedule->any_weekday)
 	{
-		bool		possible = false;
+		bool possible = false;
 
 		for (int month = 1; month <= MONTHS_PER_YEAR; month++)
 			for (int day = 1; day <= day_tab[1][month - 1]; day++)
@@ -259,11 +259,8 @@ cron_parse(const char *text, CronSchedule *schedule)
 static bool
 day_matches(const CronSchedule *schedule, int julian)
 {
-	int			year,
-				month,
-				day;
-	bool		by_day,
-				by_weekday;
+	int year, month, day;
+	bool by_day, by_weekday;
 
 	j2date(julian, &year, &month, &day);
 	if (!(schedule->months & (1U << month)))
@@ -279,7 +276,7 @@ day_matches(const CronSchedule *schedule, int julian)
 static int64
 local_seconds(int64 instant, pg_tz *zone)
 {
-	pg_time_t	time = (pg_time_t) instant;
+	pg_time_t time = (pg_time_t) instant;
 	struct pg_tm *tm = pg_localtime(&time, zone);
 
 	return instant + (tm != NULL ? tm->tm_gmtoff : 0);
@@ -293,17 +290,16 @@ local_seconds(int64 instant, pg_tz *zone)
 static int64
 instant_of(int64 local, pg_tz *zone)
 {
-	pg_time_t	from = (pg_time_t) (local - 2 * SECS_PER_DAY);
+	pg_time_t from = (pg_time_t) (local - 2 * SECS_PER_DAY);
 
 	for (;;)
 	{
-		long		before_offset = 0;
-		long		after_offset = 0;
-		int			before_dst,
-					after_dst;
-		pg_time_t	boundary;
-		int			found = pg_next_dst_boundary(&from, &before_offset, &before_dst, &boundary,
-												 &after_offset, &after_dst, zone);
+		long before_offset = 0;
+		long after_offset = 0;
+		int before_dst, after_dst;
+		pg_time_t boundary;
+		int found = pg_next_dst_boundary(&from, &before_offset, &before_dst, &boundary,
+										 &after_offset, &after_dst, zone);
 
 		if (found <= 0 || local < boundary + before_offset)
 			return local - before_offset;
@@ -317,20 +313,20 @@ instant_of(int64 local, pg_tz *zone)
 static bool
 next_of_every_hour(const CronSchedule *schedule, int64 after, pg_tz *zone, int64 *next)
 {
-	int64		limit = after + (int64) CRON_HORIZON_DAYS * SECS_PER_DAY;
-	int64		local = local_seconds(after, zone);
-	int64		instant = after + SECS_PER_MINUTE - (local % SECS_PER_MINUTE);
+	int64 limit = after + (int64) CRON_HORIZON_DAYS * SECS_PER_DAY;
+	int64 local = local_seconds(after, zone);
+	int64 instant = after + SECS_PER_MINUTE - (local % SECS_PER_MINUTE);
 
 	while (instant < limit)
 	{
-		int			julian;
+		int julian;
 
 		local = local_seconds(instant, zone);
 		julian = (int) (local / SECS_PER_DAY) + UNIX_EPOCH_JDATE;
 		if (!day_matches(schedule, julian))
 		{
 			/* to the next day, however long this one is */
-			int64		midnight = instant_of(((local / SECS_PER_DAY) + 1) * SECS_PER_DAY, zone);
+			int64 midnight = instant_of(((local / SECS_PER_DAY) + 1) * SECS_PER_DAY, zone);
 
 			instant = Max(midnight, instant + SECS_PER_MINUTE);
 			continue;
@@ -350,7 +346,7 @@ static bool
 next_of_fixed_hours(const CronSchedule *schedule, int64 after, pg_tz *zone, int64 *next)
 {
 	/* a day early: a time that came twice may lie before the clock's date */
-	int64		first_day = local_seconds(after, zone) / SECS_PER_DAY - 1;
+	int64 first_day = local_seconds(after, zone) / SECS_PER_DAY - 1;
 
 	for (int64 day = first_day; day < first_day + CRON_HORIZON_DAYS; day++)
 	{
@@ -362,13 +358,12 @@ next_of_fixed_hours(const CronSchedule *schedule, int64 after, pg_tz *zone, int6
 				continue;
 			for (int minute = 0; minute < MINS_PER_HOUR; minute++)
 			{
-				int64		instant;
+				int64 instant;
 
 				if (!(schedule->minutes & (UINT64CONST(1) << minute)))
 					continue;
-				instant = instant_of(day * SECS_PER_DAY + hour * SECS_PER_HOUR +
-										 minute * SECS_PER_MINUTE,
-									 zone);
+				instant = instant_of(
+					day * SECS_PER_DAY + hour * SECS_PER_HOUR + minute * SECS_PER_MINUTE, zone);
 				if (instant > after)
 				{
 					*next = instant;
@@ -383,9 +378,9 @@ next_of_fixed_hours(const CronSchedule *schedule, int64 after, pg_tz *zone, int6
 bool
 cron_next(const CronSchedule *schedule, TimestampTz after, pg_tz *zone, TimestampTz *next)
 {
-	int64		seconds;
-	int64		found;
-	bool		ok;
+	int64 seconds;
+	int64 found;
+	bool ok;
 
 	/* days before 1970 never come up, and divisions below round down */
 	if (TIMESTAMP_NOT_FINITE(after))

@@ -20,19 +20,19 @@
 typedef struct JobStep
 {
 	const DashieGuard *guard;
-	int			number;			/* 0 for the first step of this run */
-	int64		rows;			/* out: rows that this step added, changed or removed */
-	bool		blocked;		/* out: a lock was not to be had; retry after a short sleep */
-	char	   *blocker;		/* out, with blocked: who holds it, palloc'd in the caller's context */
+	int number;	   /* 0 for the first step of this run */
+	int64 rows;	   /* out: rows that this step added, changed or removed */
+	bool blocked;  /* out: a lock was not to be had; retry after a short sleep */
+	char *blocker; /* out, with blocked: who holds it, palloc'd in the caller's context */
 } JobStep;
 
 /* One step of a job; true if another step would find work. */
-typedef bool (*JobStepFunction) (JobStep *step);
+typedef bool (*JobStepFunction)(JobStep *step);
 
 extern bool dashie_partition_step(JobStep *step);	/* partition/ */
-extern bool dashie_daily_step(JobStep *step);	/* metrics/ */
+extern bool dashie_daily_step(JobStep *step);		/* metrics/ */
 extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */
 extern bool dashie_retention_step(JobStep *step);	/* retention/ */
 extern bool dashie_close_stale_step(JobStep *step); /* sessions/ */
 
-#endif							/* DASHIE_JOB_H */
+#endif /* DASHIE_JOB_H */

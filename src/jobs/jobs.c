@@ -45,10 +45,8 @@ dashie_job_find(const char *name)
 	for (int i = 0; i < DASHIE_JOBS; i++)
 		if (strcmp(dashie_jobs[i].name, name) == 0)
 			return &dashie_jobs[i];
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown job: \"%s\"", name),
-			 errhint("SELECT name FROM dashie.job lists them.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown job: \"%s\"", name),
+					errhint("SELECT name FROM dashie.job lists them.")));
 	pg_unreachable();
 }
 
@@ -60,7 +58,7 @@ dashie_job_find(const char *name)
 bool
 dashie_job_applies(const Job *job)
 {
-	bool		applies = false;
+	bool applies = false;
 
 	if (job->table != NULL)
 		return dashie_enabled_schema(job->table) != NULL;
@@ -69,8 +67,8 @@ dashie_job_applies(const Job *job)
 	for (int i = 0; i < ROADMAP_TABLES && !applies; i++)
 	{
 		const RoadmapTable *table = &dashie_roadmap_tables[i];
-		Oid			types[1] = {TEXTOID};
-		Datum		values[1];
+		Oid types[1] = {TEXTOID};
+		Datum values[1];
 
 		if (dashie_enabled_schema(table->name) == NULL)
 			continue;
@@ -78,8 +76,8 @@ dashie_job_applies(const Job *job)
 			return true;
 		dashie_query_begin();
 		values[0] = CStringGetTextDatum(table->name);
-		applies = dashie_query("SELECT FROM dashie.retention_config WHERE table_name = $1", 1, types,
-							   values, NULL) > 0;
+		applies = dashie_query("SELECT FROM dashie.retention_config WHERE table_name = $1", 1,
+							   types, values, NULL) > 0;
 		dashie_query_end();
 	}
 	return applies;
@@ -89,8 +87,8 @@ dashie_job_applies(const Job *job)
 void
 dashie_job_config(const Job *job, JobConfig *config)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
+	Oid types[1] = {TEXTOID};
+	Datum values[1];
 
 	config->schedule = pstrdup(job->schedule);
 	config->enabled = true;
@@ -100,9 +98,9 @@ dashie_job_config(const Job *job, JobConfig *config)
 	if (dashie_query("SELECT schedule, enabled FROM dashie.job_config WHERE name = $1", 1, types,
 					 values, NULL) > 0)
 	{
-		char	   *schedule = dashie_field_text(0, 1);
-		bool		isnull;
-		bool		enabled = DatumGetBool(dashie_field(0, 2, &isnull));
+		char *schedule = dashie_field_text(0, 1);
+		bool isnull;
+		bool enabled = DatumGetBool(dashie_field(0, 2, &isnull));
 
 		if (schedule != NULL)
 			config->schedule = schedule;
@@ -126,10 +124,10 @@ dashie_job_next(const JobConfig *config, const JobState *state, TimestampTz *nex
 	TimestampTz real = GetCurrentTimestamp();
 
 	/* a clock that was wrong for a while must not stop a job for years */
-	bool		never_ran = state->last_started == 0 || state->last_started > now ||
-		TIMESTAMP_NOT_FINITE(state->last_started);
-	bool		wait = state->retry_at > real && state->retry_at <= real + 2 * USECS_PER_HOUR;
-	bool		interrupted = state->lease_pid != 0 && !dashie_lease_alive(state);
+	bool never_ran = state->last_started == 0 || state->last_started > now ||
+					 TIMESTAMP_NOT_FINITE(state->last_started);
+	bool wait = state->retry_at > real && state->retry_at <= real + 2 * USECS_PER_HOUR;
+	bool interrupted = state->lease_pid != 0 && !dashie_lease_alive(state);
 
 	if (wait)
 		*next = state->retry_at;
@@ -144,7 +142,7 @@ Datum
 dashie_job_config_valid(PG_FUNCTION_ARGS)
 {
 	CronSchedule cron;
-	char	   *name;
+	char *name;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_BOOL(false);
@@ -159,20 +157,20 @@ dashie_job_config_valid(PG_FUNCTION_ARGS)
 Datum
 dashie_set_job(PG_FUNCTION_ARGS)
 {
-	const Job  *job;
+	const Job *job;
 	DashieGuard guard;
-	char	   *schedule = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
-	bool		to_default = schedule != NULL && pg_strcasecmp(schedule, DEFAULT_SCHEDULE) == 0;
-	Oid			types[4] = {TEXTOID, TEXTOID, BOOLOID, BOOLOID};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
+	char *schedule = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bool to_default = schedule != NULL && pg_strcasecmp(schedule, DEFAULT_SCHEDULE) == 0;
+	Oid types[4] = {TEXTOID, TEXTOID, BOOLOID, BOOLOID};
+	Datum values[4];
+	char nulls[4] = {' ', ' ', ' ', ' '};
 
 	dashie_reject_null(fcinfo, 0, "name");
 	job = dashie_job_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (schedule != NULL && !to_default)
 	{
 		CronSchedule cron;
-		char	   *problem = cron_parse(schedule, &cron);
+		char *problem = cron_parse(schedule, &cron);
 
 		if (problem != NULL)
 			ereport(ERROR,
@@ -212,21 +210,21 @@ dashie_set_job(PG_FUNCTION_ARGS)
 Datum
 dashie_jobs_list(PG_FUNCTION_ARGS)
 {
-	DashieRows	rows;
+	DashieRows rows;
 	DashieGuard guard;
 
 	dashie_rows_begin(fcinfo, &rows);
 	dashie_enter(&guard);
 	for (int i = 0; i < DASHIE_JOBS; i++)
 	{
-		const Job  *job = &dashie_jobs[i];
-		JobConfig	config;
-		JobState	state;
+		const Job *job = &dashie_jobs[i];
+		JobConfig config;
+		JobState state;
 		TimestampTz next;
-		Datum		values[11];
-		bool		nulls[11] = {false};
-		bool		applies = dashie_job_applies(job);
-		bool		running;
+		Datum values[11];
+		bool nulls[11] = {false};
+		bool applies = dashie_job_applies(job);
+		bool running;
 
 		dashie_job_config(job, &config);
 		dashie_job_state(job, false, &state);

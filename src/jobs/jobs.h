@@ -16,8 +16,8 @@
 typedef struct Job
 {
 	const char *name;
-	const char *schedule;		/* default */
-	const char *table;			/* applies where this one is enabled; NULL: see job_applies() */
+	const char *schedule; /* default */
+	const char *table;	  /* applies where this one is enabled; NULL: see job_applies() */
 	JobStepFunction step;
 } Job;
 
@@ -27,22 +27,22 @@ extern const Job dashie_jobs[DASHIE_JOBS];
 /* What the owner changed, over the defaults. */
 typedef struct JobConfig
 {
-	char	   *schedule;
+	char *schedule;
 	CronSchedule cron;
-	bool		enabled;
+	bool enabled;
 } JobConfig;
 
 /* A row of dashie.job_state; timestamps are 0 where the row has NULL. */
 typedef struct JobState
 {
-	bool		found;
+	bool found;
 	TimestampTz last_started;
 	TimestampTz last_finished;
-	char	   *last_status;
-	int			failures;
+	char *last_status;
+	int failures;
 	TimestampTz retry_at;
-	bool		more;
-	int			lease_pid;		/* 0: nobody holds or left a lease */
+	bool more;
+	int lease_pid; /* 0: nobody holds or left a lease */
 	TimestampTz lease_boot;
 	TimestampTz lease_expires;
 } JobState;
@@ -50,19 +50,19 @@ typedef struct JobState
 /* A run in progress. */
 typedef struct JobRun
 {
-	const Job  *job;
+	const Job *job;
 	const char *driver;
-	int64		id;				/* of dashie.job_run; 0: the lease was not to be had */
-	int			holder;			/* with id 0: the process that runs the job, if known */
-	TimestampTz started;		/* real time, for the budget */
-	int			steps;
-	int64		rows;
-	int			failures;		/* before this run */
-	TimestampTz previous;		/* start of the run before it; 0: none */
+	int64 id;			 /* of dashie.job_run; 0: the lease was not to be had */
+	int holder;			 /* with id 0: the process that runs the job, if known */
+	TimestampTz started; /* real time, for the budget */
+	int steps;
+	int64 rows;
+	int failures;		  /* before this run */
+	TimestampTz previous; /* start of the run before it; 0: none */
 	const char *status;
-	bool		more;
-	ErrorData  *error;			/* failed */
-	char	   *blocker;		/* blocked */
+	bool more;
+	ErrorData *error; /* failed */
+	char *blocker;	  /* blocked */
 } JobRun;
 
 /* jobs.c */
@@ -81,14 +81,14 @@ extern void dashie_lease_release(JobRun *run);
 /* run.c */
 typedef enum PassResult
 {
-	PASS_NOTHING = 0,			/* also: the worker died before it could say */
+	PASS_NOTHING = 0, /* also: the worker died before it could say */
 	PASS_NO_EXTENSION,
 	PASS_DONE,
-	PASS_MORE					/* work is left that need not wait */
+	PASS_MORE /* work is left that need not wait */
 } PassResult;
 
-extern bool dashie_running;		/* this backend is running a job now */
-extern PassResult dashie_run_pass(const char *driver, bool (*may_go_on) (void));
+extern bool dashie_running; /* this backend is running a job now */
+extern PassResult dashie_run_pass(const char *driver, bool (*may_go_on)(void));
 
 /* launcher.c, worker.c */
 #define DASHIE_WORKER_SLOTS 64
@@ -96,8 +96,8 @@ extern PassResult dashie_run_pass(const char *driver, bool (*may_go_on) (void));
 /* What the launcher hands to a worker, in bgw_extra. */
 typedef struct WorkerOrder
 {
-	uint32		segment;		/* dsm_handle: PassResult by slot */
-	int			slot;
+	uint32 segment; /* dsm_handle: PassResult by slot */
+	int slot;
 } WorkerOrder;
 
 extern void dashie_register_launcher(void);
@@ -105,4 +105,4 @@ extern void dashie_register_launcher(void);
 /* pg_cron.c; inside dashie_enter() */
 extern void dashie_trim_cron_history(void);
 
-#endif							/* DASHIE_JOBS_H */
+#endif /* DASHIE_JOBS_H */

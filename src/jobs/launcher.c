@@ -75,17 +75,17 @@ extern PGDLLEXPORT void dashie_launcher_main(Datum main_arg);
 /* What the launcher knows of a database. */
 typedef struct Target
 {
-	Oid			database;
-	TimestampTz next;			/* not before */
-	int			failures;		/* passes in a row that said nothing */
+	Oid database;
+	TimestampTz next;				/* not before */
+	int failures;					/* passes in a row that said nothing */
 	BackgroundWorkerHandle *worker; /* NULL: none now */
-	int			slot;
-	bool		seen;
+	int slot;
+	bool seen;
 } Target;
 
-static List *targets = NIL;		/* in TopMemoryContext */
+static List *targets = NIL;		   /* in TopMemoryContext */
 static MemoryContext look_context; /* one look at pg_database */
-static volatile uint32 *results;	/* in the segment, by slot */
+static volatile uint32 *results;   /* in the segment, by slot */
 static bool slot_used[DASHIE_WORKER_SLOTS];
 static uint32 segment_handle;
 static bool wait_for_slots = false; /* the server had none; said so once */
@@ -136,8 +136,8 @@ dashie_register_launcher(void)
 static int
 find_launcher(Oid database)
 {
-	char		type[BGW_MAXLEN];
-	int			count = pgstat_fetch_stat_numbackends();
+	char type[BGW_MAXLEN];
+	int count = pgstat_fetch_stat_numbackends();
 
 	launcher_type(type, database);
 	for (int i = 1; i <= count; i++)
@@ -159,15 +159,14 @@ dashie_start_worker(PG_FUNCTION_ARGS)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
-	pid_t		pid = 0;
+	pid_t pid = 0;
 
 	/* fails where the extension is not installed */
 	(void) dashie_extension_owner();
 
 	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("jobs do not run on a standby")));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("jobs do not run on a standby")));
 
 	pid = find_launcher(InvalidOid);
 	if (pid != 0)
@@ -182,10 +181,9 @@ dashie_start_worker(PG_FUNCTION_ARGS)
 	describe_launcher(&worker, MyDatabaseId);
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the server has no free slot for a background worker"),
-				 errhint("Raise max_worker_processes.")));
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("the server has no free slot for a background worker"),
+						errhint("Raise max_worker_processes.")));
 	switch (WaitForBackgroundWorkerStartup(handle, &pid))
 	{
 		case BGWH_STARTED:
@@ -200,8 +198,7 @@ dashie_start_worker(PG_FUNCTION_ARGS)
 		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the worker did not start"),
-					 errhint("The server's log may say why.")));
+					 errmsg("the worker did not start"), errhint("The server's log may say why.")));
 	}
 	pg_unreachable();
 }
@@ -209,7 +206,7 @@ dashie_start_worker(PG_FUNCTION_ARGS)
 Datum
 dashie_stop_worker(PG_FUNCTION_ARGS)
 {
-	int			pid;
+	int pid;
 
 	pgstat_clear_snapshot();
 	pid = find_launcher(MyDatabaseId);
@@ -225,8 +222,8 @@ dashie_stop_worker(PG_FUNCTION_ARGS)
 static bool
 claim_scope(Oid database)
 {
-	LOCKTAG		tag;
-	bool		claimed;
+	LOCKTAG tag;
+	bool claimed;
 
 	SET_LOCKTAG_ADVISORY(tag, database, 0, LAUNCHER_LOCK_KEY, LAUNCHER_LOCK_CLASS);
 	StartTransactionCommand();
@@ -238,11 +235,11 @@ claim_scope(Oid database)
 static Target *
 find_target(Oid database)
 {
-	ListCell   *cell;
-	Target	   *target;
+	ListCell *cell;
+	Target *target;
 	MemoryContext old;
 
-	foreach(cell, targets)
+	foreach (cell, targets)
 	{
 		target = lfirst(cell);
 		if (target->database == database)
@@ -260,12 +257,12 @@ find_target(Oid database)
 static void
 look_for_databases(Oid only)
 {
-	Relation	catalog;
+	Relation catalog;
 	TableScanDesc scan;
-	HeapTuple	tuple;
-	ListCell   *cell;
+	HeapTuple tuple;
+	ListCell *cell;
 
-	foreach(cell, targets)
+	foreach (cell, targets)
 		((Target *) lfirst(cell))->seen = false;
 
 	SetCurrentStatementStartTimestamp();
@@ -287,9 +284,9 @@ look_for_databases(Oid only)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(look_context);
 
-	foreach(cell, targets)
+	foreach (cell, targets)
 	{
-		Target	   *target = lfirst(cell);
+		Target *target = lfirst(cell);
 
 		if (target->seen || target->worker != NULL)
 			continue;
@@ -303,14 +300,14 @@ static bool
 collect_workers(Oid only)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		nap = dashie_naptime * USECS_PER_SEC;
-	ListCell   *cell;
+	int64 nap = dashie_naptime * USECS_PER_SEC;
+	ListCell *cell;
 
-	foreach(cell, targets)
+	foreach (cell, targets)
 	{
-		Target	   *target = lfirst(cell);
-		PassResult	result;
-		pid_t		pid;
+		Target *target = lfirst(cell);
+		PassResult result;
+		pid_t pid;
 
 		if (target->worker == NULL || GetBackgroundWorkerPid(target->worker, &pid) != BGWH_STOPPED)
 			continue;
@@ -351,7 +348,7 @@ start_one(Target *target)
 	BackgroundWorker worker;
 	WorkerOrder order = {.segment = segment_handle};
 	MemoryContext old;
-	bool		started;
+	bool started;
 
 	while (order.slot < DASHIE_WORKER_SLOTS && slot_used[order.slot])
 		order.slot++;
@@ -378,9 +375,8 @@ start_one(Target *target)
 	{
 		target->worker = NULL;
 		if (!wait_for_slots)
-			ereport(LOG,
-					(errmsg("dashie waits for a free background worker"),
-					 errhint("Raise max_worker_processes.")));
+			ereport(LOG, (errmsg("dashie waits for a free background worker"),
+						  errhint("Raise max_worker_processes.")));
 		wait_for_slots = true;
 		return false;
 	}
@@ -397,13 +393,13 @@ start_workers(void)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		Target	   *first = NULL;
-		int			running = 0;
-		ListCell   *cell;
+		Target *first = NULL;
+		int running = 0;
+		ListCell *cell;
 
-		foreach(cell, targets)
+		foreach (cell, targets)
 		{
-			Target	   *target = lfirst(cell);
+			Target *target = lfirst(cell);
 
 			if (target->worker != NULL)
 				running++;
@@ -421,12 +417,12 @@ static long
 time_to_nap(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		nap = dashie_naptime * USECS_PER_SEC;
-	ListCell   *cell;
+	int64 nap = dashie_naptime * USECS_PER_SEC;
+	ListCell *cell;
 
-	foreach(cell, targets)
+	foreach (cell, targets)
 	{
-		Target	   *target = lfirst(cell);
+		Target *target = lfirst(cell);
 
 		if (target->worker == NULL)
 			nap = Min(nap, target->next - now);
@@ -438,8 +434,8 @@ time_to_nap(void)
 void
 dashie_launcher_main(Datum main_arg)
 {
-	Oid			only = DatumGetObjectId(main_arg);
-	int			stop_code = OidIsValid(only) ? 0 : 1;
+	Oid only = DatumGetObjectId(main_arg);
+	int stop_code = OidIsValid(only) ? 0 : 1;
 	dsm_segment *segment;
 
 	pqsignal(SIGTERM, on_sigterm);
@@ -454,8 +450,8 @@ dashie_launcher_main(Datum main_arg)
 	dsm_pin_mapping(segment);
 	results = dsm_segment_address(segment);
 	segment_handle = dsm_segment_handle(segment);
-	look_context = AllocSetContextCreate(TopMemoryContext, "dashie launcher",
-										 ALLOCSET_DEFAULT_SIZES);
+	look_context =
+		AllocSetContextCreate(TopMemoryContext, "dashie launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(look_context);
 
 	for (;;)

@@ -37,8 +37,8 @@
 static TimestampTz
 field_time(int column)
 {
-	bool		isnull;
-	Datum		value = dashie_field(0, column, &isnull);
+	bool isnull;
+	Datum value = dashie_field(0, column, &isnull);
 
 	return isnull ? 0 : DatumGetTimestampTz(value);
 }
@@ -53,17 +53,17 @@ dashie_job_state(const Job *job, bool lock, JobState *state)
 	static const char *const columns =
 		"SELECT last_started, last_finished, last_status, failures, retry_at, more, lease_pid,"
 		" lease_boot, lease_expires FROM dashie.job_state WHERE name = $1";
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
-	char	   *sql = psprintf("%s%s", columns, lock ? " FOR UPDATE SKIP LOCKED" : "");
+	Oid types[1] = {TEXTOID};
+	Datum values[1];
+	char *sql = psprintf("%s%s", columns, lock ? " FOR UPDATE SKIP LOCKED" : "");
 
 	memset(state, 0, sizeof(*state));
 	dashie_query_begin();
 	values[0] = CStringGetTextDatum(job->name);
 	if (dashie_query(sql, 1, types, values, NULL) > 0)
 	{
-		bool		isnull;
-		Datum		pid;
+		bool isnull;
+		Datum pid;
 
 		state->found = true;
 		state->last_started = field_time(1);
@@ -96,7 +96,7 @@ dashie_lease_alive(const JobState *state)
 static TimestampTz
 retry_time(int failures)
 {
-	int64		wait = FIRST_RETRY << Min(Max(failures - 1, 0), 10);
+	int64 wait = FIRST_RETRY << Min(Max(failures - 1, 0), 10);
 
 	wait = Min(wait, LAST_RETRY);
 	/* up to a tenth more, so that databases that failed together do not retry together */
@@ -107,8 +107,8 @@ retry_time(int failures)
 static void
 set_state(const Job *job, const char *assignments, TimestampTz at)
 {
-	Oid			types[4] = {TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[4];
+	Oid types[4] = {TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[4];
 
 	dashie_query_begin();
 	values[0] = CStringGetTextDatum(job->name);
@@ -124,8 +124,8 @@ set_state(const Job *job, const char *assignments, TimestampTz at)
 static void
 close_dead_run(const Job *job)
 {
-	Oid			types[2] = {TEXTOID, TIMESTAMPTZOID};
-	Datum		values[2];
+	Oid types[2] = {TEXTOID, TIMESTAMPTZOID};
+	Datum values[2];
 
 	dashie_query_begin();
 	values[0] = CStringGetTextDatum(job->name);
@@ -140,7 +140,7 @@ close_dead_run(const Job *job)
 static bool
 is_due(const Job *job, const JobState *state)
 {
-	JobConfig	config;
+	JobConfig config;
 	TimestampTz next;
 
 	dashie_job_config(job, &config);
@@ -155,10 +155,10 @@ is_due(const Job *job, const JobState *state)
 void
 dashie_lease_take(JobRun *run, bool only_if_due)
 {
-	const Job  *job = run->job;
-	JobState	state;
-	Oid			types[3] = {TEXTOID, TIMESTAMPTZOID, TEXTOID};
-	Datum		values[3];
+	const Job *job = run->job;
+	JobState state;
+	Oid types[3] = {TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	Datum values[3];
 
 	run->id = 0;
 	run->holder = 0;
@@ -174,7 +174,7 @@ dashie_lease_take(JobRun *run, bool only_if_due)
 	}
 
 	else if (only_if_due && !is_due(job, &state))
-		return;					/* most calls end here, and have written nothing */
+		return; /* most calls end here, and have written nothing */
 
 	dashie_job_state(job, true, &state);
 	if (!state.found)
@@ -234,11 +234,11 @@ dashie_lease_take(JobRun *run, bool only_if_due)
 void
 dashie_lease_renew(JobRun *run)
 {
-	Oid			types[4] = {TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Datum		values[4];
-	Oid			run_types[3] = {INT8OID, INT4OID, INT8OID};
-	Datum		run_values[3];
-	uint64		renewed;
+	Oid types[4] = {TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[4];
+	Oid run_types[3] = {INT8OID, INT4OID, INT8OID};
+	Datum run_values[3];
+	uint64 renewed;
 
 	dashie_query_begin();
 	values[0] = CStringGetTextDatum(run->job->name);
@@ -256,9 +256,8 @@ dashie_lease_renew(JobRun *run)
 	dashie_query_end();
 
 	if (renewed == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("job \"%s\" was taken over by another process", run->job->name)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("job \"%s\" was taken over by another process", run->job->name)));
 }
 
 /*
@@ -268,10 +267,10 @@ dashie_lease_renew(JobRun *run)
 static void
 trim_history(void)
 {
-	Oid			types[2] = {TIMESTAMPTZOID, INT4OID};
-	Datum		values[2];
-	Oid			row_types[1] = {INT8OID};
-	Datum		row_values[1];
+	Oid types[2] = {TIMESTAMPTZOID, INT4OID};
+	Datum values[2];
+	Oid row_types[1] = {INT8OID};
+	Datum row_values[1];
 
 	dashie_query_begin();
 	values[0] = TimestampTzGetDatum(dashie_now());
@@ -293,17 +292,16 @@ trim_history(void)
 void
 dashie_lease_release(JobRun *run)
 {
-	bool		failed = run->error != NULL;
-	bool		wait = failed || run->blocker != NULL;
-	int			failures = wait ? run->failures + 1 : 0;
-	Oid			run_types[7] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID,
-								INT8OID, TEXTOID, TEXTOID};
-	Datum		run_values[7];
-	char		run_nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
-	Oid			types[8] = {TEXTOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
-							TIMESTAMPTZOID, BOOLOID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[8];
-	char		nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	bool failed = run->error != NULL;
+	bool wait = failed || run->blocker != NULL;
+	int failures = wait ? run->failures + 1 : 0;
+	Oid run_types[7] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID, TEXTOID, TEXTOID};
+	Datum run_values[7];
+	char run_nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Oid types[8] = {TEXTOID,		TIMESTAMPTZOID, TEXTOID, INT4OID,
+					TIMESTAMPTZOID, BOOLOID,		INT4OID, TIMESTAMPTZOID};
+	Datum values[8];
+	char nulls[8] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 
 	dashie_query_begin();
 	run_values[0] = Int64GetDatum(run->id);

@@ -33,9 +33,9 @@ PG_FUNCTION_INFO_V1(dashie_unschedule_from_cron);
 static char *
 cron_schema(void)
 {
-	Oid			extension = get_extension_oid("pg_cron", true);
-	Oid			types[1] = {OIDOID};
-	Datum		values[1];
+	Oid extension = get_extension_oid("pg_cron", true);
+	Oid types[1] = {OIDOID};
+	Datum values[1];
 
 	if (!OidIsValid(extension))
 		return NULL;
@@ -54,7 +54,7 @@ cron_schema(void)
 static char *
 cron_schema_required(void)
 {
-	char	   *schema = cron_schema();
+	char *schema = cron_schema();
 	const char *home = GetConfigOption("cron.database_name", true, false);
 	const char *here = get_database_name(MyDatabaseId);
 
@@ -70,11 +70,10 @@ cron_schema_required(void)
 						 quote_literal_cstr(CRON_JOB), quote_literal_cstr("* * * * *"),
 						 quote_literal_cstr(CRON_COMMAND), quote_literal_cstr(here),
 						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("pg_cron is not installed in this database"),
-			 errhint("Preload pg_cron and run CREATE EXTENSION pg_cron, or use "
-					 "dashie.start_worker().")));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("pg_cron is not installed in this database"),
+					errhint("Preload pg_cron and run CREATE EXTENSION pg_cron, or use "
+							"dashie.start_worker().")));
 	pg_unreachable();
 }
 
@@ -90,9 +89,9 @@ Datum
 dashie_schedule_with_cron(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	Oid			types[3] = {TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[3];
-	int64		jobid;
+	Oid types[3] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum values[3];
+	int64 jobid;
 
 	dashie_enter(&guard);
 	obey_policies();
@@ -112,8 +111,8 @@ Datum
 dashie_unschedule_from_cron(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	char	   *schema;
-	bool		found;
+	char *schema;
+	bool found;
 
 	dashie_enter(&guard);
 	obey_policies();
@@ -135,7 +134,7 @@ dashie_unschedule_from_cron(PG_FUNCTION_ARGS)
 void
 dashie_trim_cron_history(void)
 {
-	char	   *schema;
+	char *schema;
 
 	dashie_query_begin();
 	schema = cron_schema();

@@ -52,21 +52,21 @@ bool dashie_running = false;
 typedef struct Runner
 {
 	const char *driver;
-	bool		commits;		/* may end transactions */
-	bool		(*may_go_on) (void);	/* asked in each transaction; NULL: always */
-	bool		stopped;		/* may_go_on said no */
-	MemoryContext context;		/* one run; survives transactions */
+	bool commits;			 /* may end transactions */
+	bool (*may_go_on)(void); /* asked in each transaction; NULL: always */
+	bool stopped;			 /* may_go_on said no */
+	MemoryContext context;	 /* one run; survives transactions */
 	MemoryContext step_context;
-	int64		budget;			/* settings, read with the lease */
-	int64		lock_retries;
+	int64 budget; /* settings, read with the lease */
+	int64 lock_retries;
 
-	JobRun	   *run;
-	bool		only_if_due;
-	bool		more;			/* out, of the step */
-	char	   *blocker;		/* out, of the step; NULL: not blocked */
+	JobRun *run;
+	bool only_if_due;
+	bool more;	   /* out, of the step */
+	char *blocker; /* out, of the step; NULL: not blocked */
 } Runner;
 
-typedef void (*Piece) (Runner *runner, DashieGuard *guard);
+typedef void (*Piece)(Runner *runner, DashieGuard *guard);
 
 /*
  * in_subtransaction does a piece of work between dashie_enter() and
@@ -77,7 +77,7 @@ in_subtransaction(Runner *runner, Piece piece)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner resources = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(runner->step_context);
@@ -116,7 +116,7 @@ static ErrorData *
 commit(Runner *runner)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	if (!runner->commits)
 	{
@@ -157,7 +157,7 @@ may_go_on(Runner *runner)
 static void
 pause_briefly(void)
 {
-	long		pause = MIN_PAUSE + (long) (dashie_random_fraction() * (MAX_PAUSE - MIN_PAUSE));
+	long pause = MIN_PAUSE + (long) (dashie_random_fraction() * (MAX_PAUSE - MIN_PAUSE));
 
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause,
 					 PG_WAIT_EXTENSION);
@@ -177,8 +177,8 @@ take_lease(Runner *runner, DashieGuard *guard)
 static void
 do_step(Runner *runner, DashieGuard *guard)
 {
-	JobRun	   *run = runner->run;
-	JobStep		step = {.guard = guard, .number = run->steps};
+	JobRun *run = runner->run;
+	JobStep step = {.guard = guard, .number = run->steps};
 
 	runner->blocker = NULL;
 	runner->more = run->job->step(&step);
@@ -212,8 +212,8 @@ trim_cron_history(Runner *runner, DashieGuard *guard)
 static void
 work(Runner *runner)
 {
-	JobRun	   *run = runner->run;
-	int			retries = 0;
+	JobRun *run = runner->run;
+	int retries = 0;
 
 	for (;;)
 	{
@@ -270,12 +270,12 @@ work(Runner *runner)
 static JobRun *
 run_one(Runner *runner, const Job *job, bool only_if_due)
 {
-	JobRun	   *run;
-	ErrorData  *error;
+	JobRun *run;
+	ErrorData *error;
 
 	MemoryContextReset(runner->context);
-	runner->step_context = AllocSetContextCreate(runner->context, "dashie job step",
-												 ALLOCSET_DEFAULT_SIZES);
+	runner->step_context =
+		AllocSetContextCreate(runner->context, "dashie job step", ALLOCSET_DEFAULT_SIZES);
 	run = MemoryContextAllocZero(runner->context, sizeof(JobRun));
 	run->job = job;
 	run->driver = runner->driver;
@@ -325,22 +325,20 @@ report(const JobRun *run, int elevel)
 {
 	if (run->error == NULL)
 		return;
-	ereport(elevel,
-			(errcode(run->error->sqlerrcode),
-			 errmsg("job \"%s\" failed: %s", run->job->name,
-					run->error->message ? run->error->message : "unknown error"),
-			 run->error->detail ? errdetail_internal("%s", run->error->detail) : 0,
-			 run->error->hint ? errhint("%s", run->error->hint) : 0));
+	ereport(elevel, (errcode(run->error->sqlerrcode),
+					 errmsg("job \"%s\" failed: %s", run->job->name,
+							run->error->message ? run->error->message : "unknown error"),
+					 run->error->detail ? errdetail_internal("%s", run->error->detail) : 0,
+					 run->error->hint ? errhint("%s", run->error->hint) : 0));
 }
 
 static void
 begin(Runner *runner, const char *driver, bool commits)
 {
-	int			rc;
+	int rc;
 
 	if (dashie_running)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE), errmsg("a job cannot run another job")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a job cannot run another job")));
 
 	memset(runner, 0, sizeof(*runner));
 	runner->driver = driver;
@@ -348,8 +346,8 @@ begin(Runner *runner, const char *driver, bool commits)
 	rc = SPI_connect_ext(commits ? SPI_OPT_NONATOMIC : 0);
 	if (rc != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect_ext: %s", SPI_result_code_string(rc));
-	runner->context = AllocSetContextCreate(CurrentMemoryContext, "dashie job run",
-											ALLOCSET_DEFAULT_SIZES);
+	runner->context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie job run", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* Whether a procedure may end the transaction that it is called in. */
@@ -357,7 +355,7 @@ static bool
 may_commit(FunctionCallInfo fcinfo)
 {
 	return fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
+		   !castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction();
 }
 
 /* A call by pg_cron's worker, or over a connection that it opened, or by hand. */
@@ -374,16 +372,15 @@ call_driver(void)
 Datum
 dashie_run_job(PG_FUNCTION_ARGS)
 {
-	const Job  *job;
-	Runner		runner;
-	JobRun	   *run;
+	const Job *job;
+	Runner runner;
+	JobRun *run;
 	DashieGuard guard;
-	bool		applies;
+	bool applies;
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"name\" must not be NULL")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"name\" must not be NULL")));
 	job = dashie_job_find(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -392,22 +389,19 @@ dashie_run_job(PG_FUNCTION_ARGS)
 	dashie_leave(&guard);
 	PopActiveSnapshot();
 	if (!applies)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job \"%s\" has nothing to work on", job->name),
-				 job->table != NULL
-					 ? errdetail("Table %s is not enabled.", job->table)
-					 : errdetail("No table with a retention is enabled."),
-				 errhint("Run SELECT dashie.enable('%s').",
-						 job->table != NULL ? job->table : "user_sessions")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("job \"%s\" has nothing to work on", job->name),
+						job->table != NULL ? errdetail("Table %s is not enabled.", job->table)
+										   : errdetail("No table with a retention is enabled."),
+						errhint("Run SELECT dashie.enable('%s').",
+								job->table != NULL ? job->table : "user_sessions")));
 
 	begin(&runner, call_driver(), may_commit(fcinfo));
 	run = run_one(&runner, job, false);
 	if (run->id == 0)
-		ereport(NOTICE,
-				(run->holder != 0
-					 ? errmsg("job \"%s\" is already running in process %d", job->name, run->holder)
-					 : errmsg("job \"%s\" is already running", job->name)));
+		ereport(NOTICE, (run->holder != 0 ? errmsg("job \"%s\" is already running in process %d",
+												   job->name, run->holder)
+										  : errmsg("job \"%s\" is already running", job->name)));
 	else if (run->error != NULL)
 	{
 		/* what is recorded of the failure is committed; in a caller's transaction it must not be lost */
@@ -416,10 +410,9 @@ dashie_run_job(PG_FUNCTION_ARGS)
 		report(run, WARNING);
 	}
 	else if (run->blocker != NULL)
-		ereport(WARNING,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("job \"%s\" was blocked: %s", job->name, run->blocker),
-				 errdetail("It will be tried again.")));
+		ereport(WARNING, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						  errmsg("job \"%s\" was blocked: %s", job->name, run->blocker),
+						  errdetail("It will be tried again.")));
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -427,11 +420,11 @@ dashie_run_job(PG_FUNCTION_ARGS)
 static PassResult
 run_due(Runner *runner, int elevel)
 {
-	PassResult	result = PASS_DONE;
+	PassResult result = PASS_DONE;
 
 	for (int i = 0; i < DASHIE_JOBS && !runner->stopped; i++)
 	{
-		JobRun	   *run = run_one(runner, &dashie_jobs[i], true);
+		JobRun *run = run_one(runner, &dashie_jobs[i], true);
 
 		if (run->id == 0)
 			continue;
@@ -447,7 +440,7 @@ run_due(Runner *runner, int elevel)
 Datum
 dashie_run_due_jobs(PG_FUNCTION_ARGS)
 {
-	Runner		runner;
+	Runner runner;
 
 	begin(&runner, call_driver(), may_commit(fcinfo));
 	(void) run_due(&runner, WARNING);
@@ -460,10 +453,10 @@ dashie_run_due_jobs(PG_FUNCTION_ARGS)
  * of its own and with a question before each piece of work.
  */
 PassResult
-dashie_run_pass(const char *driver, bool (*may_go_on_now) (void))
+dashie_run_pass(const char *driver, bool (*may_go_on_now)(void))
 {
-	Runner		runner;
-	PassResult	result;
+	Runner runner;
+	PassResult result;
 
 	begin(&runner, driver, true);
 	runner.may_go_on = may_go_on_now;

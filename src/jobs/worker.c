@@ -40,12 +40,12 @@
 
 extern PGDLLEXPORT void dashie_worker_main(Datum main_arg);
 
-static Oid	extension;			/* as this worker found it */
+static Oid extension; /* as this worker found it */
 
 static bool
 lock_without_waiting(Oid database, Oid classid, Oid objid, LOCKMODE mode)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_OBJECT(tag, database, classid, objid, 0);
 	if (LockAcquire(&tag, mode, false, true) == LOCKACQUIRE_NOT_AVAIL)
@@ -62,8 +62,8 @@ static bool
 may_go_on(void)
 {
 	return lock_without_waiting(InvalidOid, DatabaseRelationId, MyDatabaseId, RowExclusiveLock) &&
-		lock_without_waiting(MyDatabaseId, ExtensionRelationId, extension, AccessShareLock) &&
-		dashie_extension_oid() == extension;
+		   lock_without_waiting(MyDatabaseId, ExtensionRelationId, extension, AccessShareLock) &&
+		   dashie_extension_oid() == extension;
 }
 
 void
@@ -72,7 +72,7 @@ dashie_worker_main(Datum main_arg)
 	WorkerOrder order;
 	dsm_segment *segment;
 	volatile uint32 *results;
-	PassResult	result;
+	PassResult result;
 
 	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
 	pqsignal(SIGTERM, die);
@@ -81,7 +81,7 @@ dashie_worker_main(Datum main_arg)
 
 	segment = dsm_attach(order.segment);
 	if (segment == NULL)
-		proc_exit(0);			/* the launcher is gone */
+		proc_exit(0); /* the launcher is gone */
 	dsm_pin_mapping(segment);
 	results = dsm_segment_address(segment);
 
@@ -94,8 +94,8 @@ dashie_worker_main(Datum main_arg)
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 
 	/* SPI keeps in it what a procedure needs beyond its transactions */
-	PortalContext = AllocSetContextCreate(TopMemoryContext, "dashie worker",
-										  ALLOCSET_DEFAULT_SIZES);
+	PortalContext =
+		AllocSetContextCreate(TopMemoryContext, "dashie worker", ALLOCSET_DEFAULT_SIZES);
 
 	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "CALL dashie.run_due_jobs()");
