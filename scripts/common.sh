@@ -54,15 +54,16 @@ as_server() {
 # find_postgres: PG_CONFIG from the environment, else the newest server with
 # development files, else what the distribution calls "postgresql".
 find_postgres() {
-	local newest
+	local newest='' tree
 	if [ -z "${PG_CONFIG:-}" ]; then
-		newest=$(find /usr/lib/postgresql/*/lib/pgxs -maxdepth 0 2>/dev/null |
-			cut -d/ -f5 | sort -n | tail -n 1)
+		for tree in $(printf '%s\n' /usr/lib/postgresql/*/lib/pgxs | sort -V); do
+			[ ! -d "$tree" ] || newest=$(cut -d/ -f5 <<<"$tree")
+		done
 		if [ -z "$newest" ]; then
 			have apt-get || fail "no PostgreSQL found: set PG_CONFIG"
 			as_root apt-get -qq update
 			newest=$(apt-cache depends postgresql |
-				sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p' | head -n 1)
+				sed -n 's/.*Depends: postgresql-\([0-9][0-9]*\)$/\1/p')
 			[ -n "$newest" ] || fail "apt knows no PostgreSQL: set PG_CONFIG"
 		fi
 		PG_CONFIG=/usr/lib/postgresql/$newest/bin/pg_config
