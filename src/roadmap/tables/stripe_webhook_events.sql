@@ -22,6 +22,10 @@ CREATE TABLE @schema@.stripe_webhook_events (
 CREATE INDEX idx_stripe_webhooks_event_type ON @schema@.stripe_webhook_events (event_type);
 CREATE INDEX idx_stripe_webhooks_user ON @schema@.stripe_webhook_events (user_id);
 CREATE INDEX idx_stripe_webhooks_status ON @schema@.stripe_webhook_events (processing_status);
+-- Added: retention goes by age; every night asks for all conversions, and for nothing else.
+CREATE INDEX idx_stripe_webhooks_created ON @schema@.stripe_webhook_events (created_at);
+CREATE INDEX idx_stripe_webhooks_conversion ON @schema@.stripe_webhook_events (user_id)
+	WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro');
 
 -- Payment records stay 7 years (billing/guard.c), whatever replication role a session takes.
 -- AFTER UPDATE, because a trigger that comes later in the alphabet may change the row BEFORE.
