@@ -70,9 +70,4 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* 18 gave compact attributes their own accessor; the full one is everywhere */
-#ifndef TupleDescCompactAttr
-#define TupleDescCompactAttr(desc, i) TupleDescAttr(desc, i)
-#endif
-
 #endif							/* DASHIE_COMPAT_H */
