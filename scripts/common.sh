@@ -189,7 +189,7 @@ build_and_install() {
 	[ -x "$(sed -n 's/^CLANG *= *//p' "$("$PG_CONFIG" --pgxs | sed 's,/makefiles/pgxs.mk$,,')/Makefile.global")" ] ||
 		options+=(with_llvm=no)
 	as_server make -C "$WORK/dashie" -j"$(nproc)" "${options[@]}" >"$WORK/build.log" 2>&1 || {
-		tail -n 60 "$WORK/build.log"
+		grep -vE '^(gcc|/usr/bin/clang)' "$WORK/build.log" | tail -n 60
 		fail "the build failed"
 	}
 	run_install make -C "$WORK/dashie" install "${options[@]}" >>"$WORK/build.log" 2>&1 || {
