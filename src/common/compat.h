@@ -65,7 +65,7 @@
 #define dashie_local_beentry(n) pgstat_fetch_stat_local_beentry(n)
 #endif
 
-/* 17 made BackgroundWorker start-up data and backend counters private */
+/* 15 gave EmitWarningsOnPlaceholders() its new name */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
