@@ -15,6 +15,7 @@
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
@@ -26,6 +27,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
@@ -119,26 +121,32 @@ dashie_index_is_partial(Relation index)
 }
 
 /*
- * range_index is a valid, complete btree index whose first column is the
- * given timestamptz column in its default order, or InvalidOid.
+ * dashie_find_index returns a btree index whose first column is the given one
+ * in its default order, or InvalidOid: a complete index, or with "predicate"
+ * a partial one of which that says yes.
  */
-static Oid
-range_index(Relation rel, AttrNumber attnum)
+Oid
+dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate) (Relation index))
 {
+	Oid			type = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid;
 	List	   *indexes = RelationGetIndexList(rel);
 	ListCell   *lc;
 	Oid			result = InvalidOid;
 
 	foreach(lc, indexes)
 	{
-		Oid			indexid = lfirst_oid(lc);
-		Relation	index = index_open(indexid, AccessShareLock);
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 
+		/* one that was built over broken HOT chains serves no older snapshot */
 		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
-			form->indkey.values[0] == attnum && !dashie_index_is_partial(index) &&
-			index->rd_opcintype[0] == TIMESTAMPTZOID && index->rd_indoption[0] == 0)
-			result = indexid;
+			(!form->indcheckxmin ||
+			 TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), TransactionXmin)) &&
+			form->indkey.values[0] == attnum && index->rd_opcintype[0] == type &&
+			index->rd_indoption[0] == 0 &&
+			(predicate == NULL ? !dashie_index_is_partial(index)
+							   : dashie_index_is_partial(index) && predicate(index)))
+			result = RelationGetRelid(index);
 		index_close(index, NoLock);
 		if (OidIsValid(result))
 			break;
@@ -188,7 +196,7 @@ dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *col
 						TimestampTz from, TimestampTz upto)
 {
 	DashieScan *scan;
-	Oid			indexid = range_index(rel, column->attnum);
+	Oid			indexid = dashie_find_index(rel, column->attnum, NULL);
 
 	if (!OidIsValid(indexid))
 	{

@@ -46,6 +46,7 @@ extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int nco
  * its constants, and so run functions of its owner as the current user.
  */
 extern bool dashie_index_is_partial(Relation index);
+extern Oid	dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate) (Relation index));
 
 /* One pass over a table: whole, or a range of one timestamptz column. */
 typedef struct DashieScan DashieScan;

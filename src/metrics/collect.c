@@ -15,14 +15,11 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/table.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "common/int.h"
-#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -213,10 +210,16 @@ collect_session(Collector *collector, DashieScan *scan, const DashieColumn *colu
 	}
 }
 
-/* The predicate of a partial index as it is stored: nothing of it is evaluated. */
-static Node *
-stored_predicate(Relation index)
+/*
+ * holds_long_sessions knows the index on long sessions by what it holds and
+ * not by its name.  Its predicate is looked at as it is stored: nothing of it
+ * is evaluated.
+ */
+static bool
+holds_long_sessions(Relation index)
 {
+	Oid			table = index->rd_index->indrelid;
+	List	   *context = deparse_context_for(get_rel_name(table), table);
 	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
 	bool		isnull;
 	Node	   *predicate;
@@ -226,33 +229,7 @@ stored_predicate(Relation index)
 	predicate = stringToNode(
 		TextDatumGetCString(SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indpred, &isnull)));
 	ReleaseSysCache(tuple);
-	return predicate;
-}
-
-/* The valid partial index on long sessions, by what it holds and not by its name. */
-static Oid
-long_sessions_index(Relation rel, AttrNumber started)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	List	   *context = deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel));
-	ListCell   *lc;
-	Oid			result = InvalidOid;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (dashie_index_is_partial(index) && index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
-			index->rd_index->indkey.values[0] == started && index->rd_opcintype[0] == TIMESTAMPTZOID &&
-			index->rd_indoption[0] == 0 &&
-			strcmp(deparse_expression(stored_predicate(index), context, false, false), LONG_PREDICATE) == 0)
-			result = RelationGetRelid(index);
-		index_close(index, NoLock);
-		if (OidIsValid(result))
-			break;
-	}
-	list_free(indexes);
-	return result;
+	return strcmp(deparse_expression(predicate, context, false, false), LONG_PREDICATE) == 0;
 }
 
 static void
@@ -282,7 +259,7 @@ collect_sessions(Collector *collector)
 		collect_session(collector, scan, columns);
 	dashie_scan_end(scan);
 
-	long_index = long_sessions_index(rel, columns[COLUMN_STARTED].attnum);
+	long_index = dashie_find_index(rel, columns[COLUMN_STARTED].attnum, holds_long_sessions);
 	if (OidIsValid(long_index))
 		scan = dashie_scan_begin_index(rel, metrics->snapshot, long_index, DT_NOBEGIN, near);
 	else

@@ -14,7 +14,6 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -97,30 +96,6 @@ countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const 
 		user->changed = true;
 }
 
-/* An index of the table whose first column is the user, or InvalidOid. */
-static Oid
-user_index(Relation rel, AttrNumber attnum)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	Oid			result = InvalidOid;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
-			index->rd_index->indkey.values[0] == attnum && !dashie_index_is_partial(index) &&
-			index->rd_opcintype[0] == UUIDOID)
-			result = RelationGetRelid(index);
-		index_close(index, NoLock);
-		if (OidIsValid(result))
-			break;
-	}
-	list_free(indexes);
-	return result;
-}
-
 static void
 candidate_from_slot(TupleTableSlot *slot, const DashieColumn *columns, UserEntry *user)
 {
@@ -149,7 +124,7 @@ ask_rows(Metrics *metrics, UserEntry **users, int nusers)
 	Oid			indexid;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	indexid = user_index(rel, columns[1].attnum);
+	indexid = dashie_find_index(rel, columns[1].attnum, NULL);
 	if (OidIsValid(indexid))
 	{
 		Relation	index = index_open(indexid, AccessShareLock);

@@ -1,5 +1,8 @@
 -- The triggers on user_sessions that say which time a transaction changed.
+-- ALWAYS: a change counts also in a session that plays a replica.
 CREATE TRIGGER dashie_changed AFTER INSERT OR UPDATE OR DELETE ON @table@
 	FOR EACH ROW EXECUTE FUNCTION dashie.sessions_changed();
 CREATE TRIGGER dashie_truncated AFTER TRUNCATE ON @table@
 	FOR EACH STATEMENT EXECUTE FUNCTION dashie.sessions_changed();
+ALTER TABLE @table@ ENABLE ALWAYS TRIGGER dashie_changed;
+ALTER TABLE @table@ ENABLE ALWAYS TRIGGER dashie_truncated;
