@@ -139,6 +139,11 @@ dashie_partition_remove(PartitionPass *pass)
 			psprintf("older than the retention of %s",
 					 DatumGetCString(DirectFunctionCall1(interval_out,
 														 PointerGetDatum(pass->window.keep))));
+
+		/* once the parent was not to be had, only what does without it: emptying leaves */
+		if (result == REMOVAL_BLOCKED &&
+			!(pass->steps && leaf->relkind == RELKIND_RELATION && action.rows > 0))
+			continue;
 		if (why_not != NULL)
 		{
 			action.action = "blocked";
