@@ -188,7 +188,8 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname IN ('public', 'roadmap')
 -- What the roadmap has and we have otherwise: the primary key of widget_analytics.
 SELECT relname, attname, attnum, type, default_value, attnotnull FROM shape WHERE nspname = 'roadmap'
 EXCEPT
-SELECT relname, attname, attnum, type, default_value, attnotnull FROM shape WHERE nspname = 'public';
+SELECT relname, attname, attnum, type, default_value, attnotnull FROM shape WHERE nspname = 'public'
+ORDER BY relname, attnum;
 -- Columns that we add, after those of the roadmap.
 SELECT relname, attname, type, default_value, attnotnull FROM shape p
 WHERE nspname = 'public' AND NOT EXISTS

@@ -152,7 +152,7 @@ dashie_adopt_columns(Enabling *enabling, CreateStmt *statement)
 		dashie_ddl_differ(enabling, "it is a partition of another table");
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 		compare_partitioning(enabling, rel, statement->partspec);
-	else if (has_subclass(RelationGetRelid(rel)))
+	else if (find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
 		dashie_ddl_differ(enabling, "other tables inherit from it");
 
 	foreach (lc, statement->tableElts)
