@@ -19,7 +19,7 @@
 Oid
 dashie_application_table(const char *name, const DashieColumn *columns, int ncolumns)
 {
-	Oid			relid = dashie_relation_oid("public", name);
+	Oid relid = dashie_relation_oid("public", name);
 
 	if (!OidIsValid(relid) || get_rel_relkind(relid) != RELKIND_RELATION ||
 		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK ||
@@ -27,7 +27,7 @@ dashie_application_table(const char *name, const DashieColumn *columns, int ncol
 		return InvalidOid;
 	for (int i = 0; i < ncolumns; i++)
 	{
-		AttrNumber	attnum = get_attnum(relid, columns[i].name);
+		AttrNumber attnum = get_attnum(relid, columns[i].name);
 
 		if (attnum == InvalidAttrNumber || get_atttype(relid, attnum) != columns[i].type)
 			return InvalidOid;
@@ -39,11 +39,11 @@ char *
 dashie_access_config(const char *key)
 {
 	DashieColumn columns[] = {{"key", TEXTOID, true, 0}, {"value", TEXTOID, true, 0}};
-	Oid			relid = dashie_application_table("access_control_config", columns, lengthof(columns));
-	Relation	rel;
-	Snapshot	snapshot;
+	Oid relid = dashie_application_table("access_control_config", columns, lengthof(columns));
+	Relation rel;
+	Snapshot snapshot;
 	DashieScan *scan;
-	char	   *result = NULL;
+	char *result = NULL;
 
 	if (!OidIsValid(relid))
 		return NULL;
@@ -53,8 +53,8 @@ dashie_access_config(const char *key)
 	scan = dashie_scan_begin(rel, snapshot);
 	while (result == NULL && dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (isnull || strcmp(TextDatumGetCString(value), key) != 0)
 			continue;

@@ -14,9 +14,9 @@
  * OID of public.<name> if it is a plain table with these columns of which the
  * current user may read every row; else InvalidOid.
  */
-extern Oid	dashie_application_table(const char *name, const DashieColumn *columns, int ncolumns);
+extern Oid dashie_application_table(const char *name, const DashieColumn *columns, int ncolumns);
 
 /* Value of a key of access_control_config; NULL if there is none to be read. */
 extern char *dashie_access_config(const char *key);
 
-#endif							/* DASHIE_APPLICATION_H */
+#endif /* DASHIE_APPLICATION_H */

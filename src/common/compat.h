@@ -28,10 +28,8 @@
 
 /* 16 folded the pg_xxx_ownercheck() family into object_ownercheck() */
 #if PG_VERSION_NUM >= 160000
-#define dashie_owns_relation(relid, role) \
-	object_ownercheck(RelationRelationId, (relid), (role))
-#define dashie_owns_database(dbid, role) \
-	object_ownercheck(DatabaseRelationId, (dbid), (role))
+#define dashie_owns_relation(relid, role) object_ownercheck(RelationRelationId, (relid), (role))
+#define dashie_owns_database(dbid, role) object_ownercheck(DatabaseRelationId, (dbid), (role))
 #define dashie_may_use_schema(nspid, role) \
 	(object_aclcheck(NamespaceRelationId, (nspid), (role), ACL_USAGE) == ACLCHECK_OK)
 #else
@@ -70,4 +68,4 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-#endif							/* DASHIE_COMPAT_H */
+#endif /* DASHIE_COMPAT_H */

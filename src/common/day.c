@@ -27,20 +27,19 @@ TimestampTz
 dashie_now(void)
 {
 	if (dashie_now_override != NULL && dashie_now_override[0] != '\0')
-		return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-													   CStringGetDatum(dashie_now_override),
-													   ObjectIdGetDatum(InvalidOid),
-													   Int32GetDatum(-1)));
+		return DatumGetTimestampTz(
+			DirectFunctionCall3(timestamptz_in, CStringGetDatum(dashie_now_override),
+								ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	return GetCurrentTimestamp();
 }
 
 pg_tz *
 dashie_timezone_named(const char *name)
 {
-	pg_tz	   *zone = pg_tzset(name);
+	pg_tz *zone = pg_tzset(name);
 	struct pg_tm tm;
-	int			offset;
-	fsec_t		fsec;
+	int offset;
+	fsec_t fsec;
 
 	if (zone == NULL || !pg_tz_acceptable(zone))
 		return NULL;
@@ -58,15 +57,14 @@ dashie_timezone_named(const char *name)
 pg_tz *
 dashie_timezone(void)
 {
-	char	   *name = dashie_setting_text("timezone");
-	pg_tz	   *zone = dashie_timezone_named(name);
+	char *name = dashie_setting_text("timezone");
+	pg_tz *zone = dashie_timezone_named(name);
 
 	if (zone == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the configured time zone \"%s\" is not known to this server", name),
-				 errhint("Run SELECT dashie.configure('timezone', ...) with a zone of "
-						 "pg_timezone_names.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the configured time zone \"%s\" is not known to this server", name),
+						errhint("Run SELECT dashie.configure('timezone', ...) with a zone of "
+								"pg_timezone_names.")));
 	return zone;
 }
 
@@ -74,15 +72,14 @@ TimestampTz
 dashie_day_start(DateADT day, pg_tz *zone)
 {
 	struct pg_tm tm = {0};
-	int			offset;
+	int offset;
 	TimestampTz result;
 
 	j2date(day + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
 	offset = DetermineTimeZoneOffset(&tm, zone);
 	if (tm2timestamp(&tm, 0, &offset, &result) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("day %d is out of range", day)));
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("day %d is out of range", day)));
 	return result;
 }
 
@@ -90,9 +87,9 @@ DateADT
 dashie_day_of(TimestampTz at, pg_tz *zone)
 {
 	struct pg_tm tm;
-	int			offset;
-	fsec_t		fsec;
-	int64		day;
+	int offset;
+	fsec_t fsec;
+	int64 day;
 
 	if (at < dashie_day_start(DASHIE_MIN_DAY, zone))
 		return DASHIE_MIN_DAY;
@@ -119,9 +116,7 @@ dashie_today(pg_tz *zone)
 char *
 dashie_day_text(DateADT day)
 {
-	int			year,
-				month,
-				dom;
+	int year, month, dom;
 
 	j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &dom);
 	return psprintf("%04d-%02d-%02d", year, month, dom);
@@ -130,19 +125,17 @@ dashie_day_text(DateADT day)
 DateADT
 dashie_day_argument(const char *name, NullableDatum arg)
 {
-	DateADT		day;
+	DateADT day;
 
 	if (arg.isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must not be NULL", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"%s\" must not be NULL", name)));
 	day = DatumGetDateADT(arg.value);
 	if (DATE_NOT_FINITE(day) || day < DASHIE_MIN_DAY || day > DASHIE_MAX_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" is out of range: %s", name,
-						DatumGetCString(DirectFunctionCall1(date_out, arg.value))),
-				 errdetail("Days from 1970-01-01 to 9999-12-31 are accepted.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"%s\" is out of range: %s", name,
+							   DatumGetCString(DirectFunctionCall1(date_out, arg.value))),
+						errdetail("Days from 1970-01-01 to 9999-12-31 are accepted.")));
 	return day;
 }
 
@@ -150,9 +143,9 @@ TimestampTz
 dashie_subtract_interval(TimestampTz at, const Interval *span, pg_tz *zone)
 {
 	struct pg_tm tm;
-	int			offset;
-	fsec_t		fsec;
-	int			months;
+	int offset;
+	fsec_t fsec;
+	int months;
 	TimestampTz result;
 
 	/*
@@ -169,7 +162,8 @@ dashie_subtract_interval(TimestampTz at, const Interval *span, pg_tz *zone)
 		goto out_of_range;
 	if (tm.tm_mday > day_tab[isleap(tm.tm_year)][tm.tm_mon - 1])
 		tm.tm_mday = day_tab[isleap(tm.tm_year)][tm.tm_mon - 1];
-	j2date(date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - span->day, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+	j2date(date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) - span->day, &tm.tm_year, &tm.tm_mon,
+		   &tm.tm_mday);
 	offset = DetermineTimeZoneOffset(&tm, zone);
 	if (tm2timestamp(&tm, fsec, &offset, &result) != 0)
 		goto out_of_range;

@@ -16,17 +16,18 @@
 #include "utils/date.h"
 
 /* The days dashie computes with: far enough, and safe against overflow. */
-#define DASHIE_MIN_DAY		(-10957)	/* 1970-01-01 */
-#define DASHIE_MAX_DAY		2921939 /* 9999-12-31 */
+#define DASHIE_MIN_DAY (-10957) /* 1970-01-01 */
+#define DASHIE_MAX_DAY 2921939	/* 9999-12-31 */
 
-extern TimestampTz dashie_now(void);	/* dashie.now where set, else the statement's clock */
-extern pg_tz *dashie_timezone(void);	/* setting "timezone"; an error if it is no zone any more */
-extern pg_tz *dashie_timezone_named(const char *name);	/* NULL if unknown or unusable */
+extern TimestampTz dashie_now(void); /* dashie.now where set, else the statement's clock */
+extern pg_tz *dashie_timezone(void); /* setting "timezone"; an error if it is no zone any more */
+extern pg_tz *dashie_timezone_named(const char *name); /* NULL if unknown or unusable */
 
 extern TimestampTz dashie_day_start(DateADT day, pg_tz *zone);
-extern DateADT dashie_day_of(TimestampTz at, pg_tz *zone);	/* clamps infinities and far instants to MIN/MAX_DAY */
+extern DateADT
+dashie_day_of(TimestampTz at, pg_tz *zone); /* clamps infinities and far instants to MIN/MAX_DAY */
 extern DateADT dashie_today(pg_tz *zone);
-extern char *dashie_day_text(DateADT day);	/* 2026-11-24 */
+extern char *dashie_day_text(DateADT day); /* 2026-11-24 */
 
 /* A date argument: not NULL, finite, within [MIN_DAY, MAX_DAY], else 22023 naming the argument. */
 extern DateADT dashie_day_argument(const char *name, NullableDatum arg);
@@ -34,4 +35,4 @@ extern DateADT dashie_day_argument(const char *name, NullableDatum arg);
 /* "at" minus an interval, in a zone; 22023 when it leaves the range of timestamps */
 extern TimestampTz dashie_subtract_interval(TimestampTz at, const Interval *span, pg_tz *zone);
 
-#endif							/* DASHIE_DAY_H */
+#endif /* DASHIE_DAY_H */

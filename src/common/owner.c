@@ -45,19 +45,17 @@ static const struct
 	const char *name;
 	const char *value;
 } pinned[] = {
-	{"search_path", "pg_catalog, pg_temp"},
-	{"row_security", "off"},
-	{"intervalstyle", "postgres"},
-	{"datestyle", "ISO, YMD"},
-	{"transform_null_equals", "off"},
-	{"quote_all_identifiers", "off"},
+	{"search_path", "pg_catalog, pg_temp"}, {"row_security", "off"},
+	{"intervalstyle", "postgres"},			{"datestyle", "ISO, YMD"},
+	{"transform_null_equals", "off"},		{"quote_all_identifiers", "off"},
 	{"check_function_bodies", "on"},
 };
 
 static void
 pin(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 Oid
@@ -69,18 +67,17 @@ dashie_extension_oid(void)
 Oid
 dashie_extension_owner(void)
 {
-	Oid			extension = dashie_extension_oid();
-	Relation	catalog;
+	Oid extension = dashie_extension_oid();
+	Relation catalog;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
+	HeapTuple tuple;
+	Oid owner = InvalidOid;
 
 	if (!OidIsValid(extension))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension \"dashie\" is not installed in this database"),
-				 errhint("Run CREATE EXTENSION dashie.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("extension \"dashie\" is not installed in this database"),
+						errhint("Run CREATE EXTENSION dashie.")));
 
 	catalog = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
@@ -125,18 +122,18 @@ void
 dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers)
 {
 	if (!has_privs_of_role(guard->owner, role) || !has_privs_of_role(guard->caller, role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("dashie may not act as role \"%s\"", GetUserNameFromId(role, false)),
-				 errdetail("Both the extension's owner \"%s\" and the calling role \"%s\" must have "
-						   "the rights of the role that owns the table.",
-						   GetUserNameFromId(guard->owner, false),
-						   GetUserNameFromId(guard->caller, false))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("dashie may not act as role \"%s\"", GetUserNameFromId(role, false)),
+			 errdetail("Both the extension's owner \"%s\" and the calling role \"%s\" must have "
+					   "the rights of the role that owns the table.",
+					   GetUserNameFromId(guard->owner, false),
+					   GetUserNameFromId(guard->caller, false))));
 
-	SetUserIdAndSecContext(role,
-						   guard->caller_context |
-							   (deferred_triggers ? SECURITY_LOCAL_USERID_CHANGE
-												  : SECURITY_RESTRICTED_OPERATION));
+	SetUserIdAndSecContext(role, guard->caller_context |
+									 (deferred_triggers ? SECURITY_LOCAL_USERID_CHANGE
+														: SECURITY_RESTRICTED_OPERATION));
 }
 
 /*
@@ -146,9 +143,9 @@ dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers)
 void
 dashie_become_owner_of(const DashieGuard *guard, Oid relid)
 {
-	Relation	rel = relation_open(relid, AccessShareLock);
-	Oid			owner = rel->rd_rel->relowner;
-	bool		deferred = false;
+	Relation rel = relation_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+	bool deferred = false;
 
 	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 		if (rel->trigdesc->triggers[i].tgdeferrable)
@@ -173,7 +170,6 @@ void
 dashie_require_owner(Oid relid)
 {
 	if (!dashie_owns_relation(relid, GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of table \"%s\"", get_rel_name(relid))));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("must be owner of table \"%s\"", get_rel_name(relid))));
 }

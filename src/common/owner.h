@@ -12,10 +12,10 @@
 
 typedef struct DashieGuard
 {
-	Oid			caller;			/* who called; may be a superuser */
-	int			caller_context; /* security context of the call */
-	Oid			owner;			/* owner of the extension */
-	int			guc_nest;
+	Oid caller;			/* who called; may be a superuser */
+	int caller_context; /* security context of the call */
+	Oid owner;			/* owner of the extension */
+	int guc_nest;
 } DashieGuard;
 
 extern void dashie_enter(DashieGuard *guard);
@@ -23,8 +23,8 @@ extern void dashie_become(const DashieGuard *guard, Oid role, bool deferred_trig
 extern void dashie_become_owner_of(const DashieGuard *guard, Oid relid);
 extern void dashie_leave(DashieGuard *guard);
 
-extern Oid	dashie_extension_oid(void);
-extern Oid	dashie_extension_owner(void);
+extern Oid dashie_extension_oid(void);
+extern Oid dashie_extension_owner(void);
 extern void dashie_require_owner(Oid relid);
 
-#endif							/* DASHIE_OWNER_H */
+#endif /* DASHIE_OWNER_H */

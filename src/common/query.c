@@ -16,7 +16,7 @@
 void
 dashie_query_begin(void)
 {
-	int			rc = SPI_connect();
+	int rc = SPI_connect();
 
 	if (rc != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect: %s", SPI_result_code_string(rc));
@@ -25,7 +25,7 @@ dashie_query_begin(void)
 void
 dashie_query_end(void)
 {
-	int			rc = SPI_finish();
+	int rc = SPI_finish();
 
 	if (rc != SPI_OK_FINISH)
 		elog(ERROR, "SPI_finish: %s", SPI_result_code_string(rc));
@@ -34,7 +34,7 @@ dashie_query_end(void)
 uint64
 dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
-	int			rc;
+	int rc;
 
 	rc = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values),
 							   nulls, false, 0);
@@ -46,7 +46,7 @@ dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, 
 void
 dashie_command(const char *sql)
 {
-	int			rc = SPI_execute(sql, false, 0);
+	int rc = SPI_execute(sql, false, 0);
 
 	if (rc < 0)
 		elog(ERROR, "SPI_execute: %s: %s", SPI_result_code_string(rc), sql);
@@ -55,8 +55,8 @@ dashie_command(const char *sql)
 Datum
 dashie_field(uint64 row, int column, bool *isnull)
 {
-	bool		null;
-	Datum		value;
+	bool null;
+	Datum value;
 
 	Assert(row < SPI_processed);
 	value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &null);
@@ -70,8 +70,8 @@ dashie_field(uint64 row, int column, bool *isnull)
 char *
 dashie_field_text(uint64 row, int column)
 {
-	char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-	char	   *copy;
+	char *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+	char *copy;
 
 	if (value == NULL)
 		return NULL;
@@ -83,7 +83,7 @@ dashie_field_text(uint64 row, int column)
 char *
 dashie_relation_name(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
+	char *name = get_rel_name(relid);
 
 	if (name == NULL)
 		elog(ERROR, "cache lookup failed for relation %u", relid);

@@ -17,8 +17,8 @@ extern void dashie_query_begin(void);
 extern void dashie_query_end(void);
 
 /* Runs one statement; the number of rows it returned or changed. */
-extern uint64 dashie_query(const char *sql, int nargs, const Oid *types,
-						   const Datum *values, const char *nulls);
+extern uint64
+dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls);
 
 /* Runs SQL without parameters, DDL for example. */
 extern void dashie_command(const char *sql);
@@ -31,4 +31,4 @@ extern char *dashie_field_text(uint64 row, int column);
 /* schema.name of a relation, quoted where needed */
 extern char *dashie_relation_name(Oid relid);
 
-#endif							/* DASHIE_QUERY_H */
+#endif /* DASHIE_QUERY_H */

@@ -36,14 +36,14 @@
 
 struct DashieScan
 {
-	Relation	rel;
+	Relation rel;
 	TableScanDesc heap;
-	Relation	index;
+	Relation index;
 	IndexScanDesc lookup;
 	TupleTableSlot *slot;
 
 	/* without a usable index the range is applied here */
-	AttrNumber	range_attnum;
+	AttrNumber range_attnum;
 	TimestampTz from;
 	TimestampTz upto;
 };
@@ -51,7 +51,7 @@ struct DashieScan
 Oid
 dashie_relation_oid(const char *schema, const char *name)
 {
-	Oid			namespace = get_namespace_oid(schema, true);
+	Oid namespace = get_namespace_oid(schema, true);
 
 	return OidIsValid(namespace) ? get_relname_relid(name, namespace) : InvalidOid;
 }
@@ -59,18 +59,16 @@ dashie_relation_oid(const char *schema, const char *name)
 Relation
 dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok)
 {
-	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, lockmode) : NULL;
-	AclResult	acl;
+	Relation rel = OidIsValid(relid) ? try_relation_open(relid, lockmode) : NULL;
+	AclResult acl;
 
 	if (rel == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the table does not exist any more")));
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the table does not exist any more")));
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		!(partitioned_ok && rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a plain table", RelationGetRelationName(rel))));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is not a plain table", RelationGetRelationName(rel))));
 
 	acl = pg_class_aclcheck(relid, GetUserId(), rights);
 	if (acl != ACLCHECK_OK)
@@ -94,10 +92,9 @@ dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns)
 		if (column->attnum == InvalidAttrNumber)
 		{
 			if (column->required)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("table \"%s\" has no column \"%s\"", RelationGetRelationName(rel),
-								column->name)));
+				ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+								errmsg("table \"%s\" has no column \"%s\"",
+									   RelationGetRelationName(rel), column->name)));
 			continue;
 		}
 		if (get_atttype(RelationGetRelid(rel), column->attnum) != column->type)
@@ -126,22 +123,23 @@ dashie_index_is_partial(Relation index)
  * a partial one of which that says yes.
  */
 Oid
-dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate) (Relation index))
+dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index))
 {
-	Oid			type = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid;
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-	Oid			result = InvalidOid;
+	Oid type = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid;
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *lc;
+	Oid result = InvalidOid;
 
-	foreach(lc, indexes)
+	foreach (lc, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 
 		/* one that was built over broken HOT chains serves no older snapshot */
 		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
 			(!form->indcheckxmin ||
-			 TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data), TransactionXmin)) &&
+			 TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+								   TransactionXmin)) &&
 			form->indkey.values[0] == attnum && index->rd_opcintype[0] == type &&
 			index->rd_indoption[0] == 0 &&
 			(predicate == NULL ? !dashie_index_is_partial(index)
@@ -196,7 +194,7 @@ dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *col
 						TimestampTz from, TimestampTz upto)
 {
 	DashieScan *scan;
-	Oid			indexid = dashie_find_index(rel, column->attnum, NULL);
+	Oid indexid = dashie_find_index(rel, column->attnum, NULL);
 
 	if (!OidIsValid(indexid))
 	{
@@ -236,7 +234,7 @@ dashie_scan_next(DashieScan *scan)
 {
 	for (;;)
 	{
-		bool		isnull;
+		bool isnull;
 		TimestampTz at;
 
 		CHECK_FOR_INTERRUPTS();

@@ -23,20 +23,21 @@
 typedef struct DashieColumn
 {
 	const char *name;
-	Oid			type;			/* 55000 when the table's column has another type */
-	bool		required;		/* 55000 when missing; else attnum stays 0 */
-	AttrNumber	attnum;			/* filled by dashie_relation_columns() */
+	Oid type;		   /* 55000 when the table's column has another type */
+	bool required;	   /* 55000 when missing; else attnum stays 0 */
+	AttrNumber attnum; /* filled by dashie_relation_columns() */
 } DashieColumn;
 
 /* InvalidOid if schema or table is missing */
-extern Oid	dashie_relation_oid(const char *schema, const char *name);
+extern Oid dashie_relation_oid(const char *schema, const char *name);
 
 /*
  * Opens and locks a plain table (relkind r; with partitioned_ok also p).
  * Missing: 42P01.  Not a plain table: 42809.  The current user must hold
  * "rights" on it, and row level security must not hide rows, else 42501.
  */
-extern Relation dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok);
+extern Relation
+dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitioned_ok);
 
 /* Finds the columns; 55000 where a required one is missing or has another type. */
 extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns);
@@ -46,14 +47,15 @@ extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int nco
  * its constants, and so run functions of its owner as the current user.
  */
 extern bool dashie_index_is_partial(Relation index);
-extern Oid	dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate) (Relation index));
+extern Oid dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index));
 
 /* One pass over a table: whole, or a range of one timestamptz column. */
 typedef struct DashieScan DashieScan;
 
 extern DashieScan *dashie_scan_begin(Relation rel, Snapshot snapshot);
-extern DashieScan *dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *column,
-										   TimestampTz from, TimestampTz upto);
+extern DashieScan *
+dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *column,
+						TimestampTz from, TimestampTz upto);
 extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid,
 										   TimestampTz from, TimestampTz upto);
 /* Rows come in ascending order of the range's column. */
@@ -64,4 +66,4 @@ extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool 
 extern ItemPointer dashie_scan_tid(DashieScan *scan);
 extern void dashie_scan_end(DashieScan *scan);
 
-#endif							/* DASHIE_RELATION_H */
+#endif /* DASHIE_RELATION_H */

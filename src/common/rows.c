@@ -19,14 +19,14 @@ dashie_rows_begin(FunctionCallInfo fcinfo, DashieRows *rows)
 	MemoryContext old;
 
 	if (info == NULL || !IsA(info, ReturnSetInfo) || !(info->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("set-valued function called in context that cannot accept a set")));
 
 	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
 	if (get_call_result_type(fcinfo, NULL, &rows->desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	rows->store = tuplestore_begin_heap(info->allowedModes & SFRM_Materialize_Random, false, work_mem);
+	rows->store =
+		tuplestore_begin_heap(info->allowedModes & SFRM_Materialize_Random, false, work_mem);
 	info->returnMode = SFRM_Materialize;
 	info->setResult = rows->store;
 	info->setDesc = rows->desc;
@@ -44,7 +44,6 @@ void
 dashie_reject_null(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must not be NULL", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"%s\" must not be NULL", name)));
 }

@@ -13,7 +13,7 @@
 
 typedef struct DashieRows
 {
-	TupleDesc	desc;
+	TupleDesc desc;
 	Tuplestorestate *store;
 } DashieRows;
 
@@ -23,6 +23,6 @@ extern void dashie_rows_put(DashieRows *rows, const Datum *values, const bool *n
 /* 22023 "argument "x" must not be NULL" */
 extern void dashie_reject_null(FunctionCallInfo fcinfo, int argno, const char *name);
 
-#define DASHIE_ARG(n)	(fcinfo->args[n])
+#define DASHIE_ARG(n) (fcinfo->args[n])
 
-#endif							/* DASHIE_ROWS_H */
+#endif /* DASHIE_ROWS_H */

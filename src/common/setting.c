@@ -42,9 +42,9 @@ typedef struct Setting
 {
 	const char *name;
 	SettingKind kind;
-	const char *initial;		/* default, as text */
-	int			min;
-	int			max;
+	const char *initial; /* default, as text */
+	int min;
+	int max;
 	const char *unit;
 	const char *meaning;
 } Setting;
@@ -87,8 +87,8 @@ find_setting(const char *name)
 static char *
 setting_problem(const Setting *setting, const char *value)
 {
-	char	   *end;
-	long		number;
+	char *end;
+	long number;
 
 	switch (setting->kind)
 	{
@@ -113,12 +113,12 @@ char *
 dashie_setting_text(const char *name)
 {
 	const Setting *setting = find_setting(name);
-	Oid			relid = dashie_relation_oid("dashie", "setting");
+	Oid relid = dashie_relation_oid("dashie", "setting");
 	DashieColumn columns[] = {{"name", TEXTOID, true, 0}, {"value", TEXTOID, true, 0}};
-	Relation	rel;
-	Snapshot	snapshot;
+	Relation rel;
+	Snapshot snapshot;
 	DashieScan *scan;
-	char	   *value = NULL;
+	char *value = NULL;
 
 	Assert(setting != NULL);
 	if (!OidIsValid(relid))
@@ -126,16 +126,15 @@ dashie_setting_text(const char *name)
 
 	rel = table_open(relid, AccessShareLock);
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"dashie.setting\" is not a plain table")));
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"dashie.setting\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = dashie_scan_begin(rel, snapshot);
 	while (value == NULL && dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		datum = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum datum = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (isnull || strcmp(TextDatumGetCString(datum), name) != 0)
 			continue;
@@ -155,7 +154,7 @@ int64
 dashie_setting_int(const char *name)
 {
 	const Setting *setting = find_setting(name);
-	char	   *value = dashie_setting_text(name);
+	char *value = dashie_setting_text(name);
 
 	Assert(setting != NULL && setting->kind == SETTING_INT);
 	if (setting_problem(setting, value) != NULL)
@@ -180,27 +179,25 @@ dashie_configure(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
 	const Setting *setting;
-	char	   *name;
-	char	   *value;
-	char	   *problem;
-	Oid			types[2] = {TEXTOID, TEXTOID};
-	Datum		values[2];
+	char *name;
+	char *value;
+	char *problem;
+	Oid types[2] = {TEXTOID, TEXTOID};
+	Datum values[2];
 
 	dashie_reject_null(fcinfo, 0, "name");
 	name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	setting = find_setting(name);
 	if (setting == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown setting: \"%s\"", name),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown setting: \"%s\"", name),
 				 errhint("SELECT name, meaning FROM dashie.settings lists them.")));
 	value = PG_ARGISNULL(1) ? pstrdup(setting->initial) : text_to_cstring(PG_GETARG_TEXT_PP(1));
 	problem = setting_problem(setting, value);
 	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for \"%s\": \"%s\"", name, value),
-				 errdetail_internal("%s", problem)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid value for \"%s\": \"%s\"", name, value),
+						errdetail_internal("%s", problem)));
 
 	dashie_enter(&guard);
 	if (setting->kind == SETTING_ZONE)
@@ -222,14 +219,14 @@ dashie_configure(PG_FUNCTION_ARGS)
 Datum
 dashie_settings_list(PG_FUNCTION_ARGS)
 {
-	DashieRows	rows;
+	DashieRows rows;
 
 	dashie_rows_begin(fcinfo, &rows);
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		const Setting *setting = &settings[i];
-		Datum		values[7];
-		bool		nulls[7] = {false};
+		Datum values[7];
+		bool nulls[7] = {false};
 
 		values[0] = CStringGetTextDatum(setting->name);
 		values[1] = CStringGetTextDatum(dashie_setting_text(setting->name));

@@ -14,4 +14,4 @@
 extern char *dashie_setting_text(const char *name);
 extern int64 dashie_setting_int(const char *name);
 
-#endif							/* DASHIE_SETTING_H */
+#endif /* DASHIE_SETTING_H */

@@ -21,13 +21,13 @@
 
 PG_FUNCTION_INFO_V1(dashie_active_users);
 
-#define MAX_WINDOW_DAYS		3660
-#define CHUNK_DAYS			14
+#define MAX_WINDOW_DAYS 3660
+#define CHUNK_DAYS 14
 
 static void
 drop_anonymous(Metrics *metrics, UserSet *users)
 {
-	uint64		nrows;
+	uint64 nrows;
 
 	if (metrics->users_loaded)
 	{
@@ -37,7 +37,8 @@ drop_anonymous(Metrics *metrics, UserSet *users)
 		return;
 	}
 	dashie_query_begin();
-	nrows = dashie_query("SELECT number FROM dashie.user_number WHERE anonymous", 0, NULL, NULL, NULL);
+	nrows =
+		dashie_query("SELECT number FROM dashie.user_number WHERE anonymous", 0, NULL, NULL, NULL);
 	for (uint64 row = 0; row < nrows; row++)
 		roaring_bitmap_remove(users, DatumGetInt32(dashie_field(row, 1, NULL)));
 	dashie_query_end();
@@ -47,9 +48,9 @@ drop_anonymous(Metrics *metrics, UserSet *users)
 static void
 unite_stored(UserSet *users, DateADT from, DateADT to, const bool *compute)
 {
-	Oid			types[] = {DATEOID, DATEOID};
-	Datum		values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
-	uint64		nrows;
+	Oid types[] = {DATEOID, DATEOID};
+	Datum values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
+	uint64 nrows;
 
 	dashie_query_begin();
 	nrows = dashie_query("SELECT day, active FROM dashie.day_page"
@@ -57,23 +58,24 @@ unite_stored(UserSet *users, DateADT from, DateADT to, const bool *compute)
 						 2, types, values, NULL);
 	for (uint64 row = 0; row < nrows; row++)
 		if (!compute[DatumGetDateADT(dashie_field(row, 1, NULL)) - from])
-			roaring_bitmap_or_inplace(users, user_set_from_bytes(DatumGetByteaPP(dashie_field(row, 2, NULL))));
+			roaring_bitmap_or_inplace(
+				users, user_set_from_bytes(DatumGetByteaPP(dashie_field(row, 2, NULL))));
 	dashie_query_end();
 }
 
 static void
 unite_computed(Metrics *metrics, UserSet *users, DateADT from, DateADT to, const bool *compute)
 {
-	int			ndays = to - from + 1;
-	MemoryContext chunk = AllocSetContextCreate(metrics->context, "dashie metrics chunk",
-												ALLOCSET_DEFAULT_SIZES);
+	int ndays = to - from + 1;
+	MemoryContext chunk =
+		AllocSetContextCreate(metrics->context, "dashie metrics chunk", ALLOCSET_DEFAULT_SIZES);
 
 	numbers_load(metrics);
 	for (int i = 0; i < ndays;)
 	{
-		int			n = Min(CHUNK_DAYS, ndays - i);
+		int n = Min(CHUNK_DAYS, ndays - i);
 		MemoryContext old;
-		DayPage    *pages;
+		DayPage *pages;
 
 		if (!compute[i])
 		{
@@ -97,36 +99,34 @@ unite_computed(Metrics *metrics, UserSet *users, DateADT from, DateADT to, const
 Datum
 dashie_active_users(PG_FUNCTION_ARGS)
 {
-	DateADT		to = dashie_day_argument("d", DASHIE_ARG(0));
-	DateADT		from;
-	int32		days;
+	DateADT to = dashie_day_argument("d", DASHIE_ARG(0));
+	DateADT from;
+	int32 days;
 	DashieGuard guard;
-	Metrics    *metrics;
+	Metrics *metrics;
 	MemoryContext old;
-	DayPage    *heads;
-	bool	   *compute;
-	bool		any = false;
-	int			lost = 0;
-	UserSet    *users;
-	int64		result;
+	DayPage *heads;
+	bool *compute;
+	bool any = false;
+	int lost = 0;
+	UserSet *users;
+	int64 result;
 
 	dashie_reject_null(fcinfo, 1, "days");
 	days = PG_GETARG_INT32(1);
 	if (days < 1 || days > MAX_WINDOW_DAYS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"days\" is out of range: %d", days),
-				 errdetail("A window has 1 to %d days.", MAX_WINDOW_DAYS)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("argument \"days\" is out of range: %d", days),
+						errdetail("A window has 1 to %d days.", MAX_WINDOW_DAYS)));
 	from = Max(to - days + 1, DASHIE_MIN_DAY);
 
 	dashie_enter(&guard);
 	metrics = metrics_open(&guard, metrics_table("day_page"), true);
 	if (to > metrics->today)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"d\" (%s) is in the future", dashie_day_text(to)),
-				 errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-						   pg_get_timezone_name(metrics->zone))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"d\" (%s) is in the future", dashie_day_text(to)),
+						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
+								  pg_get_timezone_name(metrics->zone))));
 
 	old = MemoryContextSwitchTo(metrics->context);
 	compute = palloc0(to - from + 1);
@@ -135,7 +135,7 @@ dashie_active_users(PG_FUNCTION_ARGS)
 	heads = pages_load(metrics, from, to, false);
 	for (int i = 0; i <= to - from; i++)
 	{
-		DayPage    *page = &heads[i];
+		DayPage *page = &heads[i];
 
 		if (!page->stored || page->dirty || !page->has_sessions ||
 			(!page->final && page->day < metrics->today))
@@ -147,9 +147,11 @@ dashie_active_users(PG_FUNCTION_ARGS)
 		any |= compute[i];
 	}
 	if (lost > 0)
-		ereport(NOTICE,
-				(errmsg("retention had removed the sessions of %d of the %d days before they were computed",
-						lost, days)));
+		ereport(
+			NOTICE,
+			(errmsg(
+				"retention had removed the sessions of %d of the %d days before they were computed",
+				lost, days)));
 
 	users = user_set_create();
 	unite_stored(users, from, to, compute);

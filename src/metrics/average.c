@@ -16,11 +16,11 @@
 Datum
 average_minutes(int64 microseconds, int64 count)
 {
-	bool		negative = microseconds < 0;
-	int128		scaled = (int128) microseconds * (negative ? -100 : 100);
-	int128		divisor = (int128) count * 60 * 1000 * 1000;
-	int64		hundredths = (int64) ((scaled + divisor / 2) / divisor);
-	char		text[32];
+	bool negative = microseconds < 0;
+	int128 scaled = (int128) microseconds * (negative ? -100 : 100);
+	int128 divisor = (int128) count * 60 * 1000 * 1000;
+	int64 hundredths = (int64) ((scaled + divisor / 2) / divisor);
+	char text[32];
 
 	snprintf(text, sizeof(text), "%s%lld.%02lld", negative && hundredths != 0 ? "-" : "",
 			 (long long) (hundredths / 100), (long long) (hundredths % 100));

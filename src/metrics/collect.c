@@ -31,7 +31,7 @@
 #include "common/relation.h"
 #include "metrics/engine.h"
 
-#define SHORT_SESSION	USECS_PER_DAY
+#define SHORT_SESSION USECS_PER_DAY
 
 /* Of the index on long sessions, as PostgreSQL prints it. */
 #define LONG_PREDICATE \
@@ -40,20 +40,20 @@
 /* What is counted for one (day, user, country). */
 typedef struct Tally
 {
-	uint64		key;			/* day index, user number, country, from high to low */
-	uint32		status;
-	int64		sessions;
-	int64		ended;
-	int64		duration;
+	uint64 key; /* day index, user number, country, from high to low */
+	uint32 status;
+	int64 sessions;
+	int64 ended;
+	int64 duration;
 	TimestampTz latest_at;
-	pg_uuid_t	latest_session;
+	pg_uuid_t latest_session;
 } Tally;
 
 #define TALLY_KEY(day, user, country) \
 	((uint64) (day) << 48 | (uint64) (uint32) (user) << 16 | (country))
-#define TALLY_DAY(key)		((int) ((key) >> 48))
-#define TALLY_USER(key)		((int32) ((key) >> 16))
-#define TALLY_COUNTRY(key)	((CountryCode) (key))
+#define TALLY_DAY(key) ((int) ((key) >> 48))
+#define TALLY_USER(key) ((int32) ((key) >> 16))
+#define TALLY_COUNTRY(key) ((CountryCode) (key))
 
 #define SH_PREFIX tallies
 #define SH_ELEMENT_TYPE Tally
@@ -69,13 +69,13 @@ typedef struct Tally
 
 typedef struct Collector
 {
-	Metrics    *metrics;
-	int			ndays;
+	Metrics *metrics;
+	int ndays;
 	const bool *wanted;
-	TimestampTz *starts;		/* of each day, and the end of the last */
-	UserSet   **active;
-	UserSet   **dashboards;
-	UserSet   **heartbeats;
+	TimestampTz *starts; /* of each day, and the end of the last */
+	UserSet **active;
+	UserSet **dashboards;
+	UserSet **heartbeats;
 	struct tallies_hash *tallies;
 } Collector;
 
@@ -83,13 +83,13 @@ typedef struct Collector
 static int
 day_index(const Collector *collector, TimestampTz at)
 {
-	int			low = 0;
-	int			high = collector->ndays + 1;
+	int low = 0;
+	int high = collector->ndays + 1;
 
 	/* the first day that starts after "at", less one */
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (collector->starts[middle] > at)
 			high = middle;
@@ -112,11 +112,11 @@ enum
 };
 
 static void
-count_session(Collector *collector, int day, int32 user, CountryCode country, bool ended, int64 duration,
-			  TimestampTz started, const pg_uuid_t *id)
+count_session(Collector *collector, int day, int32 user, CountryCode country, bool ended,
+			  int64 duration, TimestampTz started, const pg_uuid_t *id)
 {
-	bool		found;
-	Tally	   *tally = tallies_insert(collector->tallies, TALLY_KEY(day, user, country), &found);
+	bool found;
+	Tally *tally = tallies_insert(collector->tallies, TALLY_KEY(day, user, country), &found);
 
 	if (!found)
 	{
@@ -129,9 +129,8 @@ count_session(Collector *collector, int day, int32 user, CountryCode country, bo
 	{
 		tally->ended++;
 		if (pg_add_s64_overflow(tally->duration, duration, &tally->duration))
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("sum of session durations is out of range")));
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							errmsg("sum of session durations is out of range")));
 	}
 	if (started > tally->latest_at ||
 		(started == tally->latest_at && memcmp(id, &tally->latest_session, UUID_LEN) > 0))
@@ -144,16 +143,16 @@ count_session(Collector *collector, int day, int32 user, CountryCode country, bo
 static void
 collect_session(Collector *collector, DashieScan *scan, const DashieColumn *columns)
 {
-	Metrics    *metrics = collector->metrics;
-	UserEntry  *user = NULL;
+	Metrics *metrics = collector->metrics;
+	UserEntry *user = NULL;
 	TimestampTz started;
 	TimestampTz ended_at = 0;
 	TimestampTz covered;
-	bool		has_ended;
-	bool		isnull;
-	Datum		value;
-	int			first;
-	int			last;
+	bool has_ended;
+	bool isnull;
+	Datum value;
+	int first;
+	int last;
 
 	value = dashie_scan_get(scan, &columns[COLUMN_STARTED], &isnull);
 	if (isnull)
@@ -181,18 +180,17 @@ collect_session(Collector *collector, DashieScan *scan, const DashieColumn *colu
 
 	if (first >= 0 && first < collector->ndays && collector->wanted[first])
 	{
-		int64		duration = 0;
+		int64 duration = 0;
 		CountryCode country;
 
 		if (has_ended && pg_sub_s64_overflow(ended_at, started, &duration))
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("session duration is out of range")));
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							errmsg("session duration is out of range")));
 		value = dashie_scan_get(scan, &columns[COLUMN_COUNTRY], &isnull);
 		country = country_code(value, isnull);
 		value = dashie_scan_get(scan, &columns[COLUMN_ID], &isnull);
-		count_session(collector, first, user != NULL ? user->number : 0, country, has_ended, duration,
-					  started, DatumGetUUIDP(value));
+		count_session(collector, first, user != NULL ? user->number : 0, country, has_ended,
+					  duration, started, DatumGetUUIDP(value));
 	}
 
 	if (user == NULL)
@@ -218,11 +216,11 @@ collect_session(Collector *collector, DashieScan *scan, const DashieColumn *colu
 static bool
 holds_long_sessions(Relation index)
 {
-	Oid			table = index->rd_index->indrelid;
-	List	   *context = deparse_context_for(get_rel_name(table), table);
-	HeapTuple	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
-	bool		isnull;
-	Node	   *predicate;
+	Oid table = index->rd_index->indrelid;
+	List *context = deparse_context_for(get_rel_name(table), table);
+	HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
+	bool isnull;
+	Node *predicate;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for index %u", RelationGetRelid(index));
@@ -235,7 +233,7 @@ holds_long_sessions(Relation index)
 static void
 collect_sessions(Collector *collector)
 {
-	Metrics    *metrics = collector->metrics;
+	Metrics *metrics = collector->metrics;
 	DashieColumn columns[SESSION_COLUMNS] = {
 		[COLUMN_ID] = {"id", UUIDOID, true, 0},
 		[COLUMN_USER] = {"user_id", UUIDOID, true, 0},
@@ -246,9 +244,9 @@ collect_sessions(Collector *collector)
 		[COLUMN_COUNTRY] = {"country_code", TEXTOID, true, 0},
 	};
 	TimestampTz near = collector->starts[0] - SHORT_SESSION;
-	Relation	rel;
+	Relation rel;
 	DashieScan *scan;
-	Oid			long_index;
+	Oid long_index;
 
 	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, SESSION_COLUMNS);
@@ -263,7 +261,8 @@ collect_sessions(Collector *collector)
 	if (OidIsValid(long_index))
 		scan = dashie_scan_begin_index(rel, metrics->snapshot, long_index, DT_NOBEGIN, near);
 	else
-		scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[COLUMN_STARTED], DT_NOBEGIN, near);
+		scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[COLUMN_STARTED], DT_NOBEGIN,
+									   near);
 	while (dashie_scan_next(scan))
 		collect_session(collector, scan, columns);
 	dashie_scan_end(scan);
@@ -274,23 +273,24 @@ collect_sessions(Collector *collector)
 static void
 collect_heartbeats(Collector *collector)
 {
-	Metrics    *metrics = collector->metrics;
+	Metrics *metrics = collector->metrics;
 	DashieColumn columns[] = {
 		{"id", UUIDOID, true, 0},
 		{metrics->own_dashboards ? "user_id" : "auth_user_id", UUIDOID, true, 0},
 		{"last_heartbeat_at", TIMESTAMPTZOID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics->dashboards_rel, AccessShareLock, ACL_SELECT, false);
+	Relation rel =
+		dashie_relation_open(metrics->dashboards_rel, AccessShareLock, ACL_SELECT, false);
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[2], &isnull);
-		int			day;
-		UserEntry  *user;
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[2], &isnull);
+		int day;
+		UserEntry *user;
 
 		if (isnull)
 			continue;
@@ -312,8 +312,8 @@ collect_heartbeats(Collector *collector)
 static int
 compare_tallies(const void *a, const void *b)
 {
-	uint64		left = (*(Tally *const *) a)->key;
-	uint64		right = (*(Tally *const *) b)->key;
+	uint64 left = (*(Tally *const *) a)->key;
+	uint64 right = (*(Tally *const *) b)->key;
 
 	return left < right ? -1 : left > right;
 }
@@ -336,16 +336,16 @@ compare_entries(const void *a, const void *b)
 static void
 fill_entries(Collector *collector, PageEntry *entries, Tally **tallies, int ntallies)
 {
-	int			next;
+	int next;
 
 	for (int i = 0; i < ntallies; i = next)
 	{
-		int32		number = TALLY_USER(tallies[i]->key);
-		int			latest = -1;
+		int32 number = TALLY_USER(tallies[i]->key);
+		int latest = -1;
 
 		for (next = i; next < ntallies && TALLY_USER(tallies[next]->key) == number; next++)
 		{
-			Tally	   *tally = tallies[next];
+			Tally *tally = tallies[next];
 
 			entries[next].user = number;
 			entries[next].country = TALLY_COUNTRY(tally->key);
@@ -362,7 +362,7 @@ fill_entries(Collector *collector, PageEntry *entries, Tally **tallies, int ntal
 		}
 		if (latest >= 0)
 		{
-			UserEntry  *user = numbers_by_number(collector->metrics, number);
+			UserEntry *user = numbers_by_number(collector->metrics, number);
 
 			entries[latest].latest = true;
 			if (user != NULL)
@@ -376,12 +376,12 @@ fill_entries(Collector *collector, PageEntry *entries, Tally **tallies, int ntal
 static void
 keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 {
-	int64		count;
-	int32	   *members = user_set_members(from, &count);
+	int64 count;
+	int32 *members = user_set_members(from, &count);
 
 	for (int64 i = 0; i < count; i++)
 	{
-		UserEntry  *user = numbers_by_number(metrics, members[i]);
+		UserEntry *user = numbers_by_number(metrics, members[i]);
 
 		if (user == NULL || !user_is_there(user))
 			roaring_bitmap_add(into, members[i]);
@@ -392,8 +392,8 @@ keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 static void
 keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
 {
-	int64		count;
-	int32	   *members = user_set_members(from, &count);
+	int64 count;
+	int32 *members = user_set_members(from, &count);
 
 	for (int64 i = 0; i < count; i++)
 	{
@@ -407,13 +407,13 @@ keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
 static int32
 count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 {
-	int64		nmembers;
-	int32	   *members = user_set_members(active, &nmembers);
-	int32		count = 0;
+	int64 nmembers;
+	int32 *members = user_set_members(active, &nmembers);
+	int32 count = 0;
 
 	for (int64 i = 0; i < nmembers; i++)
 	{
-		UserEntry  *user = numbers_by_number(metrics, members[i]);
+		UserEntry *user = numbers_by_number(metrics, members[i]);
 
 		if (user != NULL && !user->anonymous && user->has_signup && user->signed_up_at < before)
 			count++;
@@ -425,10 +425,10 @@ count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 static int32
 count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 {
-	int64		count;
-	int32	   *members;
-	UserSet    *all = user_set_create();
-	UserSet    *distinct = user_set_create();
+	int64 count;
+	int32 *members;
+	UserSet *all = user_set_create();
+	UserSet *distinct = user_set_create();
 
 	roaring_bitmap_or_inplace(all, sessions);
 	roaring_bitmap_or_inplace(all, heartbeats);
@@ -445,11 +445,11 @@ count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 static void
 finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int ntallies)
 {
-	Metrics    *metrics = collector->metrics;
-	bool		keep = page->stored && page->final;
-	PageEntry  *entries = palloc_extended(Max(ntallies + page->nentries, 1) * sizeof(PageEntry),
-										  MCXT_ALLOC_HUGE);
-	int			nentries = ntallies;
+	Metrics *metrics = collector->metrics;
+	bool keep = page->stored && page->final;
+	PageEntry *entries =
+		palloc_extended(Max(ntallies + page->nentries, 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
+	int nentries = ntallies;
 
 	fill_entries(collector, entries, tallies, ntallies);
 	for (int i = 0; keep && i < page->nentries; i++)
@@ -481,9 +481,8 @@ finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int n
 		page->sessions += entries[i].sessions;
 		page->ended += entries[i].ended;
 		if (pg_add_s64_overflow(page->duration, entries[i].duration, &page->duration))
-			ereport(ERROR,
-					(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-					 errmsg("sum of session durations is out of range")));
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							errmsg("sum of session durations is out of range")));
 	}
 	page->returning = count_returning(metrics, page->active, collector->starts[day]);
 	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
@@ -496,12 +495,12 @@ finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int n
 void
 collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted)
 {
-	Collector	collector = {0};
+	Collector collector = {0};
 	tallies_iterator iterator;
-	Tally	   *tally;
-	Tally	  **sorted;
-	int			nsorted = 0;
-	int			from = 0;
+	Tally *tally;
+	Tally **sorted;
+	int nsorted = 0;
+	int from = 0;
 
 	collector.metrics = metrics;
 	collector.ndays = npages;
@@ -535,7 +534,7 @@ collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted)
 
 	for (int i = 0; i < npages; i++)
 	{
-		int			to = from;
+		int to = from;
 
 		while (to < nsorted && TALLY_DAY(sorted[to]->key) == i)
 			to++;

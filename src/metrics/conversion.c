@@ -31,10 +31,10 @@ static const Interval kept = {.time = 0, .day = 0, .month = 7 * MONTHS_PER_YEAR}
 void
 conversions_load(Metrics *metrics)
 {
-	Relation	rel;
+	Relation rel;
 	TimestampTz removable;
-	bool	   *found;
-	uint64		nrows;
+	bool *found;
+	uint64 nrows;
 
 	if (!OidIsValid(metrics->stripe_rel))
 		return;
@@ -43,19 +43,19 @@ conversions_load(Metrics *metrics)
 	found = palloc0(Max(metrics->by_number_size, 1));
 
 	dashie_query_begin();
-	nrows = dashie_query(
-		psprintf("SELECT e.user_id, min(e.at) FROM ("
-				 " SELECT user_id, CASE WHEN event_data->>'created' ~ '^[0-9]{1,11}$'"
-				 " THEN to_timestamp((event_data->>'created')::double precision)"
-				 " ELSE created_at END AS at"
-				 " FROM %s WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
-				 " AND processing_status = 'processed' AND user_id IS NOT NULL) AS e"
-				 " WHERE e.at IS NOT NULL GROUP BY e.user_id",
-				 dashie_relation_name(metrics->stripe_rel)),
-		0, NULL, NULL, NULL);
+	nrows =
+		dashie_query(psprintf("SELECT e.user_id, min(e.at) FROM ("
+							  " SELECT user_id, CASE WHEN event_data->>'created' ~ '^[0-9]{1,11}$'"
+							  " THEN to_timestamp((event_data->>'created')::double precision)"
+							  " ELSE created_at END AS at"
+							  " FROM %s WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
+							  " AND processing_status = 'processed' AND user_id IS NOT NULL) AS e"
+							  " WHERE e.at IS NOT NULL GROUP BY e.user_id",
+							  dashie_relation_name(metrics->stripe_rel)),
+					 0, NULL, NULL, NULL);
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		UserEntry  *user = numbers_user(metrics, DatumGetUUIDP(dashie_field(row, 1, NULL)));
+		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(dashie_field(row, 1, NULL)));
 		TimestampTz at = DatumGetTimestampTz(dashie_field(row, 2, NULL));
 
 		/* who was marked as deleted stays as last seen */
@@ -75,7 +75,7 @@ conversions_load(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user != NULL && user_is_there(user) && user->converted && !found[number] &&
 			user->converted_at >= removable)

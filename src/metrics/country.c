@@ -35,7 +35,7 @@
 CountryCode
 country_code(Datum value, bool isnull)
 {
-	text	   *code;
+	text *code;
 	const char *letters;
 
 	if (isnull)
@@ -67,10 +67,10 @@ countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto)
 {
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
-		if (user != NULL && !user->departed && user->country != NO_COUNTRY && user->country_at >= from &&
-			user->country_at < upto)
+		if (user != NULL && !user->departed && user->country != NO_COUNTRY &&
+			user->country_at >= from && user->country_at < upto)
 		{
 			user->rederive = true;
 			user->country_before = user->country;
@@ -99,15 +99,16 @@ countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const 
 static void
 candidate_from_slot(TupleTableSlot *slot, const DashieColumn *columns, UserEntry *user)
 {
-	bool		isnull;
-	Datum		value = slot_getattr(slot, columns[3].attnum, &isnull);
+	bool isnull;
+	Datum value = slot_getattr(slot, columns[3].attnum, &isnull);
 	CountryCode country = country_code(value, isnull);
 	TimestampTz at;
 
 	if (country == NO_COUNTRY)
 		return;
 	at = DatumGetTimestampTz(slot_getattr(slot, columns[2].attnum, &isnull));
-	countries_candidate(user, country, at, DatumGetUUIDP(slot_getattr(slot, columns[0].attnum, &isnull)));
+	countries_candidate(user, country, at,
+						DatumGetUUIDP(slot_getattr(slot, columns[0].attnum, &isnull)));
 }
 
 /* All sessions of the users in doubt, through the index on the user or in one pass. */
@@ -120,14 +121,14 @@ ask_rows(Metrics *metrics, UserEntry **users, int nusers)
 		{"started_at", TIMESTAMPTZOID, true, 0},
 		{"country_code", TEXTOID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
-	Oid			indexid;
+	Relation rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
+	Oid indexid;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	indexid = dashie_find_index(rel, columns[1].attnum, NULL);
 	if (OidIsValid(indexid))
 	{
-		Relation	index = index_open(indexid, AccessShareLock);
+		Relation index = index_open(indexid, AccessShareLock);
 		TupleTableSlot *slot = table_slot_create(rel, NULL);
 		IndexScanDesc scan = dashie_index_beginscan(rel, index, metrics->snapshot, 1);
 
@@ -151,9 +152,9 @@ ask_rows(Metrics *metrics, UserEntry **users, int nusers)
 
 		while (dashie_scan_next(scan))
 		{
-			bool		isnull;
-			Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
-			UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+			bool isnull;
+			Datum value = dashie_scan_get(scan, &columns[1], &isnull);
+			UserEntry *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
 			CountryCode country;
 
 			if (user == NULL || !user->rederive)
@@ -178,12 +179,12 @@ ask_rows(Metrics *metrics, UserEntry **users, int nusers)
 static void
 ask_pages(Metrics *metrics, UserEntry **users, int nusers)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie country pages",
-												  ALLOCSET_DEFAULT_SIZES);
-	int			open = nusers;
-	bool	   *done = palloc0(nusers);
-	bool		isnull;
-	DateADT		oldest;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie country pages", ALLOCSET_DEFAULT_SIZES);
+	int open = nusers;
+	bool *done = palloc0(nusers);
+	bool isnull;
+	DateADT oldest;
 
 	dashie_query_begin();
 	dashie_query("SELECT min(day) FROM dashie.day_page", 0, NULL, NULL, NULL);
@@ -193,9 +194,9 @@ ask_pages(Metrics *metrics, UserEntry **users, int nusers)
 	for (DateADT day = metrics->first_open_day - 1; !isnull && open > 0 && day >= oldest; day--)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		DayPage    *page = pages_load(metrics, day, day, true);
+		DayPage *page = pages_load(metrics, day, day, true);
 		TimestampTz last = dashie_day_start(day + 1, metrics->zone) - 1;
-		pg_uuid_t	unknown;
+		pg_uuid_t unknown;
 
 		CHECK_FOR_INTERRUPTS();
 		memset(&unknown, 0xFF, sizeof(unknown));
@@ -233,11 +234,11 @@ void
 countries_finish(Metrics *metrics)
 {
 	UserEntry **users = palloc(Max(metrics->by_number_size, 1) * sizeof(UserEntry *));
-	int			nusers = 0;
+	int nusers = 0;
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user != NULL && user->rederive && user->country == NO_COUNTRY)
 			users[nusers++] = user;
@@ -252,7 +253,7 @@ countries_finish(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user == NULL || !user->rederive)
 			continue;
@@ -277,7 +278,7 @@ countries_future(Metrics *metrics)
 		{"country_code", TEXTOID, true, 0},
 	};
 	TimestampTz from = dashie_day_start(metrics->today + 1, metrics->zone);
-	Relation	rel;
+	Relation rel;
 	DashieScan *scan;
 
 	if (!OidIsValid(metrics->sessions_rel))
@@ -288,9 +289,9 @@ countries_future(Metrics *metrics)
 	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[2], from, DT_NOEND);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
-		UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[1], &isnull);
+		UserEntry *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
 		CountryCode country;
 
 		value = dashie_scan_get(scan, &columns[3], &isnull);

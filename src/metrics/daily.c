@@ -27,21 +27,21 @@ PG_FUNCTION_INFO_V1(dashie_refresh_daily_metrics);
 
 typedef struct DayCounts
 {
-	int64		signups;
-	int64		conversions;
+	int64 signups;
+	int64 conversions;
 } DayCounts;
 
 /* Sign-ups and conversions of each day of the range, from one pass over the users. */
 static DayCounts *
 count_users(Metrics *metrics, DateADT from, DateADT to)
 {
-	DayCounts  *counts = palloc0((to - from + 1) * sizeof(DayCounts));
+	DayCounts *counts = palloc0((to - from + 1) * sizeof(DayCounts));
 	TimestampTz start = dashie_day_start(from, metrics->zone);
 	TimestampTz end = dashie_day_start(to + 1, metrics->zone);
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user == NULL || user->anonymous)
 			continue;
@@ -74,17 +74,17 @@ enum
 static int64
 write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *computed)
 {
-	static const Oid types[OUT_COLUMNS] = {DATEOID, INT8OID, INT8OID, INT8OID,
+	static const Oid types[OUT_COLUMNS] = {DATEOID, INT8OID,	INT8OID, INT8OID,
 										   INT8OID, NUMERICOID, INT8OID, BOOLOID};
-	int			ndays = to - from + 1;
-	DayPage    *pages;
-	DayCounts  *counts;
-	Datum	   *values[OUT_COLUMNS];
-	bool	   *nulls[OUT_COLUMNS];
-	int			n = 0;
-	Oid			array_types[OUT_COLUMNS + 1];
-	Datum		arguments[OUT_COLUMNS + 1];
-	int64		changed;
+	int ndays = to - from + 1;
+	DayPage *pages;
+	DayCounts *counts;
+	Datum *values[OUT_COLUMNS];
+	bool *nulls[OUT_COLUMNS];
+	int n = 0;
+	Oid array_types[OUT_COLUMNS + 1];
+	Datum arguments[OUT_COLUMNS + 1];
+	int64 changed;
 
 	if (ndays <= 0)
 		return 0;
@@ -97,7 +97,7 @@ write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *co
 	}
 	for (int i = 0; i < ndays; i++)
 	{
-		DayPage    *page = &pages[i];
+		DayPage *page = &pages[i];
 
 		if (!page->stored || (page->dirty && page->day >= metrics->first_open_day))
 			continue;
@@ -121,42 +121,43 @@ write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *co
 
 	for (int i = 0; i < OUT_COLUMNS; i++)
 	{
-		int			lower = 1;
-		int16		length;
-		bool		byval;
-		char		align;
+		int lower = 1;
+		int16 length;
+		bool byval;
+		char align;
 
 		get_typlenbyvalalign(types[i], &length, &byval, &align);
 		array_types[i] = get_array_type(types[i]);
-		arguments[i] = PointerGetDatum(construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i],
-														  length, byval, align));
+		arguments[i] = PointerGetDatum(
+			construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i], length, byval, align));
 	}
 	array_types[OUT_COLUMNS] = TIMESTAMPTZOID;
 	arguments[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
 
 	dashie_query_begin();
 	changed = (int64) dashie_query(
-		psprintf("INSERT INTO %s AS m (date, new_signups, returning_users, active_dashboards,"
-				 " total_sessions, avg_session_minutes, trial_to_paid_conversions, created_at)"
-				 " SELECT n.date, n.new_signups, n.returning_users, n.active_dashboards,"
-				 " n.total_sessions, n.avg_session_minutes, n.conversions, $9"
-				 " FROM unnest($1, $2, $3, $4, $5, $6, $7) AS n (date, new_signups, returning_users,"
-				 " active_dashboards, total_sessions, avg_session_minutes, conversions)"
-				 " ON CONFLICT (date) DO UPDATE SET new_signups = excluded.new_signups,"
-				 " returning_users = excluded.returning_users,"
-				 " active_dashboards = excluded.active_dashboards,"
-				 " total_sessions = excluded.total_sessions,"
-				 " avg_session_minutes = excluded.avg_session_minutes,"
-				 " trial_to_paid_conversions = excluded.trial_to_paid_conversions,"
-				 " created_at = excluded.created_at"
-				 " WHERE (m.new_signups, m.returning_users, m.active_dashboards, m.total_sessions,"
-				 " m.avg_session_minutes, m.trial_to_paid_conversions)"
-				 " IS DISTINCT FROM (excluded.new_signups, excluded.returning_users,"
-				 " excluded.active_dashboards, excluded.total_sessions,"
-				 " excluded.avg_session_minutes, excluded.trial_to_paid_conversions)"
-				 " OR excluded.date IN (SELECT c.date FROM unnest($1, $8) AS c (date, computed)"
-				 " WHERE c.computed)",
-				 dashie_relation_name(daily)),
+		psprintf(
+			"INSERT INTO %s AS m (date, new_signups, returning_users, active_dashboards,"
+			" total_sessions, avg_session_minutes, trial_to_paid_conversions, created_at)"
+			" SELECT n.date, n.new_signups, n.returning_users, n.active_dashboards,"
+			" n.total_sessions, n.avg_session_minutes, n.conversions, $9"
+			" FROM unnest($1, $2, $3, $4, $5, $6, $7) AS n (date, new_signups, returning_users,"
+			" active_dashboards, total_sessions, avg_session_minutes, conversions)"
+			" ON CONFLICT (date) DO UPDATE SET new_signups = excluded.new_signups,"
+			" returning_users = excluded.returning_users,"
+			" active_dashboards = excluded.active_dashboards,"
+			" total_sessions = excluded.total_sessions,"
+			" avg_session_minutes = excluded.avg_session_minutes,"
+			" trial_to_paid_conversions = excluded.trial_to_paid_conversions,"
+			" created_at = excluded.created_at"
+			" WHERE (m.new_signups, m.returning_users, m.active_dashboards, m.total_sessions,"
+			" m.avg_session_minutes, m.trial_to_paid_conversions)"
+			" IS DISTINCT FROM (excluded.new_signups, excluded.returning_users,"
+			" excluded.active_dashboards, excluded.total_sessions,"
+			" excluded.avg_session_minutes, excluded.trial_to_paid_conversions)"
+			" OR excluded.date IN (SELECT c.date FROM unnest($1, $8) AS c (date, computed)"
+			" WHERE c.computed)",
+			dashie_relation_name(daily)),
 		OUT_COLUMNS + 1, array_types, arguments, NULL);
 	dashie_query_end();
 	return changed;
@@ -165,33 +166,31 @@ write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *co
 Datum
 dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 {
-	DateADT		from = dashie_day_argument("from", DASHIE_ARG(0));
-	DateADT		to = dashie_day_argument("to", DASHIE_ARG(1));
-	bool		force;
+	DateADT from = dashie_day_argument("from", DASHIE_ARG(0));
+	DateADT to = dashie_day_argument("to", DASHIE_ARG(1));
+	bool force;
 	DashieGuard guard;
-	Oid			daily;
-	Metrics    *metrics;
-	bool	   *computed;
-	bool		more;
-	int64		changed;
+	Oid daily;
+	Metrics *metrics;
+	bool *computed;
+	bool more;
+	int64 changed;
 
 	dashie_reject_null(fcinfo, 2, "force");
 	force = PG_GETARG_BOOL(2);
 	if (from > to)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"from\" (%s) is later than \"to\" (%s)", dashie_day_text(from),
-						dashie_day_text(to))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"from\" (%s) is later than \"to\" (%s)", dashie_day_text(from),
+							   dashie_day_text(to))));
 
 	dashie_enter(&guard);
 	daily = dashie_enabled_oid_required("daily_metrics");
 	metrics = metrics_open(&guard, daily, false);
 	if (to > metrics->today)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"to\" (%s) is in the future", dashie_day_text(to)),
-				 errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-						   pg_get_timezone_name(metrics->zone))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"to\" (%s) is in the future", dashie_day_text(to)),
+						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
+								  pg_get_timezone_name(metrics->zone))));
 	if (from < metrics->first_open_day && !force)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -218,17 +217,17 @@ bool
 dashie_daily_step(JobStep *step)
 {
 	DashieGuard guard = *step->guard;
-	Oid			daily = dashie_enabled_oid_required("daily_metrics");
-	Metrics    *metrics = metrics_open(&guard, daily, false);
-	bool		more = false;
-	DateADT		from;
-	DateADT		to = metrics->today - 1;
+	Oid daily = dashie_enabled_oid_required("daily_metrics");
+	Metrics *metrics = metrics_open(&guard, daily, false);
+	bool more = false;
+	DateADT from;
+	DateADT to = metrics->today - 1;
 
 	metrics_absorb_marks(metrics);
 	from = metrics_first_day(metrics);
 	if (from <= to)
 	{
-		bool	   *computed = MemoryContextAllocZero(metrics->context, to - from + 1);
+		bool *computed = MemoryContextAllocZero(metrics->context, to - from + 1);
 
 		metrics_bring_up(metrics, from, to, false, true, &more, computed);
 		step->rows += write_rows(metrics, daily, from, to, computed);

@@ -31,15 +31,15 @@
 #include "roadmap/roadmap.h"
 
 /* Days that one pass over the sessions computes: a bound on memory. */
-#define CHUNK_DAYS			14
+#define CHUNK_DAYS 14
 
 /* A first run looks back this far at most, however old the oldest row. */
-#define MAX_HISTORY_DAYS	3660
+#define MAX_HISTORY_DAYS 3660
 
 Oid
 metrics_table(const char *name)
 {
-	Oid			relid = dashie_relation_oid("dashie", name);
+	Oid relid = dashie_relation_oid("dashie", name);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
@@ -66,12 +66,12 @@ heartbeat_source(void)
 void
 metrics_load_retention_floor(Metrics *metrics)
 {
-	Oid			relid = dashie_relation_oid("dashie", "retention_floor");
+	Oid relid = dashie_relation_oid("dashie", "retention_floor");
 	DashieColumn columns[] = {
 		{"table_name", TEXTOID, true, 0},
 		{"removed_before", TIMESTAMPTZOID, true, 0},
 	};
-	Relation	rel;
+	Relation rel;
 	DashieScan *scan;
 
 	metrics->removed_before = DT_NOBEGIN;
@@ -84,8 +84,8 @@ metrics_load_retention_floor(Metrics *metrics)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[0], &isnull);
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
 
 		if (isnull || strcmp(TextDatumGetCString(value), "user_sessions") != 0)
 			continue;
@@ -106,9 +106,9 @@ metrics_load_retention_floor(Metrics *metrics)
 Metrics *
 metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie metrics",
-												  ALLOCSET_DEFAULT_SIZES);
-	Metrics    *metrics = MemoryContextAllocZero(context, sizeof(Metrics));
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie metrics", ALLOCSET_DEFAULT_SIZES);
+	Metrics *metrics = MemoryContextAllocZero(context, sizeof(Metrics));
 
 	if (!RecoveryInProgress() && !XactReadOnly)
 		dashie_marks_flush();
@@ -120,9 +120,10 @@ metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly)
 	metrics->page_rel = metrics_table("day_page");
 	if (!readonly)
 		table_close(dashie_relation_open(metrics->page_rel, ShareUpdateExclusiveLock,
-										 ACL_SELECT | ACL_INSERT | ACL_UPDATE, false), NoLock);
-	metrics->snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() && readonly ? GetTransactionSnapshot()
-																				 : GetLatestSnapshot());
+										 ACL_SELECT | ACL_INSERT | ACL_UPDATE, false),
+					NoLock);
+	metrics->snapshot = RegisterSnapshot(
+		IsolationUsesXactSnapshot() && readonly ? GetTransactionSnapshot() : GetLatestSnapshot());
 	metrics->zone = dashie_timezone();
 	metrics->now = dashie_now();
 	metrics->today = dashie_day_of(metrics->now, metrics->zone);
@@ -145,7 +146,8 @@ metrics_close(Metrics *metrics)
 	MemoryContextDelete(metrics->context);
 }
 
-typedef void (*MarkVisitor) (Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg);
+typedef void (*MarkVisitor)(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto,
+							void *arg);
 
 static void
 each_mark(Metrics *metrics, LOCKMODE lockmode, AclMode rights, MarkVisitor visit, void *arg)
@@ -154,16 +156,16 @@ each_mark(Metrics *metrics, LOCKMODE lockmode, AclMode rights, MarkVisitor visit
 		{"from", TIMESTAMPTZOID, true, 0},
 		{"upto", TIMESTAMPTZOID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics_table("changed_range"), lockmode, rights, false);
+	Relation rel = dashie_relation_open(metrics_table("changed_range"), lockmode, rights, false);
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		from = dashie_scan_get(scan, &columns[0], &isnull);
-		Datum		upto = dashie_scan_get(scan, &columns[1], &isnull);
+		bool isnull;
+		Datum from = dashie_scan_get(scan, &columns[0], &isnull);
+		Datum upto = dashie_scan_get(scan, &columns[1], &isnull);
 
 		visit(rel, scan, DatumGetTimestampTz(from), DatumGetTimestampTz(upto), arg);
 	}
@@ -173,17 +175,17 @@ each_mark(Metrics *metrics, LOCKMODE lockmode, AclMode rights, MarkVisitor visit
 
 typedef struct MarkList
 {
-	Metrics    *metrics;
-	Datum	   *from;			/* dates */
-	Datum	   *to;
-	int			n;
-	int			size;
+	Metrics *metrics;
+	Datum *from; /* dates */
+	Datum *to;
+	int n;
+	int size;
 } MarkList;
 
 static void
 take_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
 {
-	MarkList   *list = arg;
+	MarkList *list = arg;
 
 	if (list->n == list->size)
 	{
@@ -204,9 +206,9 @@ take_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, vo
 static void
 absorb_ranges(Metrics *metrics)
 {
-	MarkList	list = {.metrics = metrics, .size = 64};
-	Oid			types[] = {DATEARRAYOID, DATEARRAYOID, DATEOID};
-	Datum		values[3];
+	MarkList list = {.metrics = metrics, .size = 64};
+	Oid types[] = {DATEARRAYOID, DATEARRAYOID, DATEOID};
+	Datum values[3];
 
 	list.from = palloc(list.size * sizeof(Datum));
 	list.to = palloc(list.size * sizeof(Datum));
@@ -218,10 +220,11 @@ absorb_ranges(Metrics *metrics)
 	values[1] = PointerGetDatum(construct_array(list.to, list.n, DATEOID, 4, true, TYPALIGN_INT));
 	values[2] = DateADTGetDatum(metrics->first_open_day);
 	dashie_query_begin();
-	dashie_query("UPDATE dashie.day_page AS p SET dirty = true"
-				 " WHERE NOT p.dirty AND p.day >= $3 AND EXISTS (SELECT FROM unnest($1, $2) AS m (f, t)"
-				 " WHERE p.day BETWEEN m.f AND m.t)",
-				 3, types, values, NULL);
+	dashie_query(
+		"UPDATE dashie.day_page AS p SET dirty = true"
+		" WHERE NOT p.dirty AND p.day >= $3 AND EXISTS (SELECT FROM unnest($1, $2) AS m (f, t)"
+		" WHERE p.day BETWEEN m.f AND m.t)",
+		3, types, values, NULL);
 	dashie_query_end();
 }
 
@@ -233,27 +236,27 @@ absorb_heartbeats(Metrics *metrics)
 		{"user_id", UUIDOID, true, 0},
 		{"at", TIMESTAMPTZOID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics_table("heartbeat_seen"), RowExclusiveLock,
-										   ACL_SELECT | ACL_DELETE, false);
+	Relation rel = dashie_relation_open(metrics_table("heartbeat_seen"), RowExclusiveLock,
+										ACL_SELECT | ACL_DELETE, false);
 	DashieScan *scan;
-	List	   *pages = NIL;
-	ListCell   *lc;
+	List *pages = NIL;
+	ListCell *lc;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[1], &isnull);
-		UserEntry  *user = numbers_user(metrics, DatumGetUUIDP(value));
-		DateADT		day;
-		DayPage    *page = NULL;
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[1], &isnull);
+		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(value));
+		DateADT day;
+		DayPage *page = NULL;
 
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		day = dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
 		if (user != NULL && day >= metrics->first_open_day)
 		{
-			foreach(lc, pages)
+			foreach (lc, pages)
 				if (((DayPage *) lfirst(lc))->day == day)
 					page = lfirst(lc);
 			if (page == NULL)
@@ -271,14 +274,15 @@ absorb_heartbeats(Metrics *metrics)
 	table_close(rel, NoLock);
 
 	dashie_query_begin();
-	foreach(lc, pages)
+	foreach (lc, pages)
 	{
-		DayPage    *page = lfirst(lc);
-		Oid			types[] = {DATEOID, BYTEAOID};
-		Datum		values[] = {DateADTGetDatum(page->day),
-								PointerGetDatum(user_set_to_bytes(page->heartbeats))};
+		DayPage *page = lfirst(lc);
+		Oid types[] = {DATEOID, BYTEAOID};
+		Datum values[] = {DateADTGetDatum(page->day),
+						  PointerGetDatum(user_set_to_bytes(page->heartbeats))};
 
-		dashie_query("INSERT INTO dashie.day_page (day, dirty, final, heartbeats) VALUES ($1, true, false, $2)"
+		dashie_query("INSERT INTO dashie.day_page (day, dirty, final, heartbeats) VALUES ($1, "
+					 "true, false, $2)"
 					 " ON CONFLICT (day) DO UPDATE SET dirty = true, heartbeats = $2",
 					 2, types, values, NULL);
 	}
@@ -303,19 +307,19 @@ metrics_absorb_marks(Metrics *metrics)
 
 typedef struct MarkedDays
 {
-	Metrics    *metrics;
-	DateADT		from;
-	DateADT		to;
-	bool	   *days;
-	bool		any;
+	Metrics *metrics;
+	DateADT from;
+	DateADT to;
+	bool *days;
+	bool any;
 } MarkedDays;
 
 static void
 note_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
 {
 	MarkedDays *marked = arg;
-	DateADT		first = Max(dashie_day_of(from, marked->metrics->zone), marked->from);
-	DateADT		last = Min(dashie_day_of(upto, marked->metrics->zone), marked->to);
+	DateADT first = Max(dashie_day_of(from, marked->metrics->zone), marked->from);
+	DateADT last = Min(dashie_day_of(upto, marked->metrics->zone), marked->to);
 
 	for (DateADT day = first; day <= last; day++)
 	{
@@ -331,7 +335,7 @@ note_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, vo
 bool
 metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
 {
-	MarkedDays	marked = {metrics, from, to, days, false};
+	MarkedDays marked = {metrics, from, to, days, false};
 
 	each_mark(metrics, AccessShareLock, ACL_SELECT, note_mark, &marked);
 	return marked.any;
@@ -346,14 +350,14 @@ DateADT
 metrics_first_day(Metrics *metrics)
 {
 	TimestampTz first = metrics->now;
-	DateADT		day;
-	Oid			page_types = DATEOID;
-	Datum		page_from = DateADTGetDatum(metrics->first_open_day);
-	bool		no_page;
+	DateADT day;
+	Oid page_types = DATEOID;
+	Datum page_from = DateADTGetDatum(metrics->first_open_day);
+	bool no_page;
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user != NULL && user->signup_counts && user->has_signup && user->signed_up_at < first)
 			first = user->signed_up_at;
@@ -361,15 +365,16 @@ metrics_first_day(Metrics *metrics)
 	if (OidIsValid(metrics->sessions_rel))
 	{
 		DashieColumn column = {"started_at", TIMESTAMPTZOID, true, 0};
-		Relation	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
+		Relation rel =
+			dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
 		DashieScan *scan;
 
 		dashie_relation_columns(rel, &column, 1);
 		scan = dashie_scan_begin_range(rel, metrics->snapshot, &column, DT_NOBEGIN, first);
 		while (dashie_scan_next(scan))
 		{
-			bool		isnull;
-			Datum		value = dashie_scan_get(scan, &column, &isnull);
+			bool isnull;
+			Datum value = dashie_scan_get(scan, &column, &isnull);
 
 			if (!isnull && DatumGetTimestampTz(value) < first)
 				first = DatumGetTimestampTz(value);
@@ -382,7 +387,8 @@ metrics_first_day(Metrics *metrics)
 	day = dashie_day_of(first, metrics->zone);
 
 	dashie_query_begin();
-	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types, &page_from, NULL);
+	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types, &page_from,
+				 NULL);
 	page_from = dashie_field(0, 1, &no_page);
 	if (!no_page)
 		day = Min(day, DatumGetDateADT(page_from));
@@ -403,12 +409,12 @@ int
 metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk, bool *more,
 				 bool *computed)
 {
-	int			ndays = to - from + 1;
-	bool	   *needed;
-	DayPage    *heads;
-	int			count = 0;
-	MemoryContext chunk = AllocSetContextCreate(metrics->context, "dashie metrics chunk",
-												ALLOCSET_DEFAULT_SIZES);
+	int ndays = to - from + 1;
+	bool *needed;
+	DayPage *heads;
+	int count = 0;
+	MemoryContext chunk =
+		AllocSetContextCreate(metrics->context, "dashie metrics chunk", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 
 	*more = false;
@@ -418,9 +424,10 @@ metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool on
 	heads = pages_load(metrics, from, to, false);
 	for (int i = 0; i < ndays; i++)
 	{
-		DayPage    *page = &heads[i];
+		DayPage *page = &heads[i];
 
-		needed[i] = force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
+		needed[i] =
+			force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
 		if (page->day < metrics->first_open_day && !force)
 			needed[i] = false;
 
@@ -432,8 +439,8 @@ metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool on
 
 	for (int i = 0; i < ndays;)
 	{
-		int			n = Min(CHUNK_DAYS, ndays - i);
-		DayPage    *pages;
+		int n = Min(CHUNK_DAYS, ndays - i);
+		DayPage *pages;
 
 		if (!needed[i])
 		{

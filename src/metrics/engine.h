@@ -23,72 +23,72 @@
 #include "utils/uuid.h"
 
 /* Country codes are two capital letters in one integer; 0 is none. */
-#define NO_COUNTRY	0
+#define NO_COUNTRY 0
 typedef uint16 CountryCode;
 
 typedef struct UserEntry
 {
-	pg_uuid_t	id;				/* meaningless for a departed user */
-	int32		number;
-	bool		departed;		/* no row in auth.users any more */
-	bool		deleted;		/* a row marked as deleted */
-	bool		anonymous;
-	bool		signup_counts;
-	bool		has_signup;
-	bool		converted;
-	bool		seen;			/* in this run's pass over auth.users */
-	bool		is_new;			/* to be inserted */
-	bool		changed;		/* to be updated */
-	bool		rederive;		/* country must be looked up anew */
+	pg_uuid_t id; /* meaningless for a departed user */
+	int32 number;
+	bool departed; /* no row in auth.users any more */
+	bool deleted;  /* a row marked as deleted */
+	bool anonymous;
+	bool signup_counts;
+	bool has_signup;
+	bool converted;
+	bool seen;	   /* in this run's pass over auth.users */
+	bool is_new;   /* to be inserted */
+	bool changed;  /* to be updated */
+	bool rederive; /* country must be looked up anew */
 	TimestampTz signed_up_at;
 	TimestampTz converted_at;
 	CountryCode country;
 	TimestampTz country_at;
-	pg_uuid_t	country_session;
+	pg_uuid_t country_session;
 	CountryCode country_before; /* while in doubt: what is stored */
 	TimestampTz country_at_before;
-	pg_uuid_t	country_session_before;
+	pg_uuid_t country_session_before;
 } UserEntry;
 
 /* A dashboard with one of its users; nearly always it has one. */
 typedef struct DashboardEntry
 {
-	pg_uuid_t	id;
-	int32		number;
-	int32		user_number;
-	bool		is_new;
-	struct DashboardEntry *first;	/* of the entries of this dashboard */
+	pg_uuid_t id;
+	int32 number;
+	int32 user_number;
+	bool is_new;
+	struct DashboardEntry *first; /* of the entries of this dashboard */
 	struct DashboardEntry *next;
 } DashboardEntry;
 
 typedef struct PageEntry
 {
-	int32		user;
+	int32 user;
 	CountryCode country;
-	bool		latest;			/* country of the user's latest session of the day that has one */
-	int64		sessions;
-	int64		ended;
-	int64		duration;		/* microseconds, of the ended ones */
+	bool latest; /* country of the user's latest session of the day that has one */
+	int64 sessions;
+	int64 ended;
+	int64 duration; /* microseconds, of the ended ones */
 } PageEntry;
 
 typedef struct DayPage
 {
-	DateADT		day;
-	bool		stored;			/* has a row */
-	bool		dirty;
-	bool		final;
-	bool		has_sessions;	/* computed with user_sessions enabled */
-	bool		has_dashboards; /* computed with a source of dashboards */
-	int64		sessions;
-	int64		ended;
-	int64		duration;
-	int32		returning;
-	int32		ndashboards;
-	UserSet    *active;			/* NULL until loaded or computed */
-	UserSet    *dashboards;
-	UserSet    *heartbeats;
-	PageEntry  *entries;
-	int			nentries;
+	DateADT day;
+	bool stored; /* has a row */
+	bool dirty;
+	bool final;
+	bool has_sessions;	 /* computed with user_sessions enabled */
+	bool has_dashboards; /* computed with a source of dashboards */
+	int64 sessions;
+	int64 ended;
+	int64 duration;
+	int32 returning;
+	int32 ndashboards;
+	UserSet *active; /* NULL until loaded or computed */
+	UserSet *dashboards;
+	UserSet *heartbeats;
+	PageEntry *entries;
+	int nentries;
 } DayPage;
 
 struct uuidmap_hash;
@@ -97,58 +97,58 @@ typedef struct Metrics
 {
 	DashieGuard *guard;
 	MemoryContext context;
-	bool		readonly;		/* a question: nothing is written, no lock is taken */
-	pg_tz	   *zone;
+	bool readonly; /* a question: nothing is written, no lock is taken */
+	pg_tz *zone;
 	TimestampTz now;
-	DateADT		today;
-	Snapshot	snapshot;
+	DateADT today;
+	Snapshot snapshot;
 
 	/* tables, InvalidOid where not enabled */
-	Oid			page_rel;
-	Oid			sessions_rel;
-	Oid			dashboards_rel; /* dashboards, or the application's dashboard_heartbeats */
-	bool		own_dashboards;
-	Oid			stripe_rel;
+	Oid page_rel;
+	Oid sessions_rel;
+	Oid dashboards_rel; /* dashboards, or the application's dashboard_heartbeats */
+	bool own_dashboards;
+	Oid stripe_rel;
 
 	/* days that start before this have lost rows to retention */
 	TimestampTz removed_before;
-	DateADT		first_open_day; /* first day that has lost none */
+	DateADT first_open_day; /* first day that has lost none */
 
 	/* number.c */
-	bool		users_loaded;
-	bool		has_signups;	/* auth.users has created_at */
+	bool users_loaded;
+	bool has_signups; /* auth.users has created_at */
 	TimestampTz last_pass;
-	bool		has_last_pass;
-	int32		next_user;
-	int32		next_dashboard;
+	bool has_last_pass;
+	int32 next_user;
+	int32 next_dashboard;
 	struct uuidmap_hash *users; /* user id -> UserEntry, of those who are there */
 	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
-	int32		by_number_size;
-	struct uuidmap_hash *dashboards;	/* dashboard id -> its first DashboardEntry */
+	int32 by_number_size;
+	struct uuidmap_hash *dashboards; /* dashboard id -> its first DashboardEntry */
 	DashboardEntry **dashboard_by_number;
-	int32		dashboard_by_number_size;
+	int32 dashboard_by_number_size;
 } Metrics;
 
 /* engine.c */
 extern Metrics *metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly);
 extern void metrics_close(Metrics *metrics);
-extern Oid	metrics_table(const char *name);	/* dashie.<name>, 55000 if missing */
+extern Oid metrics_table(const char *name); /* dashie.<name>, 55000 if missing */
 extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
 extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
 extern DateADT metrics_first_day(Metrics *metrics);
-extern int	metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk,
-							 bool *more, bool *computed);
+extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk,
+							bool *more, bool *computed);
 
 /* number.c */
 extern void numbers_load(Metrics *metrics);
 extern void numbers_store(Metrics *metrics);
-extern bool user_is_there(const UserEntry *user);	/* has a row that is not marked as deleted */
-extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id);	/* NULL if unknown */
-extern UserEntry *numbers_by_number(Metrics *metrics, int32 number);	/* NULL if unknown */
+extern bool user_is_there(const UserEntry *user); /* has a row that is not marked as deleted */
+extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
+extern UserEntry *numbers_by_number(Metrics *metrics, int32 number);   /* NULL if unknown */
 extern int32 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number);
 extern DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
-extern bool numbers_gone(Metrics *metrics, int32 number);	/* departed or never known */
+extern bool numbers_gone(Metrics *metrics, int32 number); /* departed or never known */
 
 /* conversion.c */
 extern void conversions_load(Metrics *metrics);
@@ -165,12 +165,12 @@ extern CountryCode country_code(Datum value, bool isnull);
 
 /* country.c */
 extern void countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto);
-extern void countries_candidate(UserEntry *user, CountryCode country, TimestampTz at,
-								const pg_uuid_t *session);
+extern void
+countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session);
 extern void countries_finish(Metrics *metrics);
 extern void countries_future(Metrics *metrics);
 
 /* average.c */
-extern Datum average_minutes(int64 microseconds, int64 count);	/* numeric, two decimals */
+extern Datum average_minutes(int64 microseconds, int64 count); /* numeric, two decimals */
 
-#endif							/* DASHIE_ENGINE_H */
+#endif /* DASHIE_ENGINE_H */

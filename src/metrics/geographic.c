@@ -31,18 +31,18 @@
 
 PG_FUNCTION_INFO_V1(dashie_refresh_geographic_stats);
 
-#define WINDOW_DAYS		30
-#define COUNTRIES		(26 * 26)
-#define UNKNOWN_COUNTRY	(COUNTRIES - 1) /* ZZ */
+#define WINDOW_DAYS 30
+#define COUNTRIES (26 * 26)
+#define UNKNOWN_COUNTRY (COUNTRIES - 1) /* ZZ */
 
 typedef struct CountryCounts
 {
-	int64		users;
-	int64		active;
-	int64		trial;
-	int64		paid;
-	int64		ended;
-	int64		duration;
+	int64 users;
+	int64 active;
+	int64 trial;
+	int64 paid;
+	int64 ended;
+	int64 duration;
 } CountryCounts;
 
 static int
@@ -60,15 +60,15 @@ country_index(CountryCode country)
 static UserSet *
 read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
 {
-	UserSet    *active = user_set_create();
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie window day",
-												  ALLOCSET_DEFAULT_SIZES);
-	int			lost = 0;
+	UserSet *active = user_set_create();
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie window day", ALLOCSET_DEFAULT_SIZES);
+	int lost = 0;
 
 	for (DateADT day = Max(as_of - WINDOW_DAYS + 1, DASHIE_MIN_DAY); day <= as_of; day++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		DayPage    *page = pages_load(metrics, day, day, true);
+		DayPage *page = pages_load(metrics, day, day, true);
 
 		if (!page->stored && day < metrics->first_open_day)
 			lost++;
@@ -78,19 +78,21 @@ read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
 			CountryCounts *country = &counts[country_index(page->entries[i].country)];
 
 			country->ended += page->entries[i].ended;
-			if (pg_add_s64_overflow(country->duration, page->entries[i].duration, &country->duration))
-				ereport(ERROR,
-						(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-						 errmsg("sum of session durations is out of range")));
+			if (pg_add_s64_overflow(country->duration, page->entries[i].duration,
+									&country->duration))
+				ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+								errmsg("sum of session durations is out of range")));
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
 	MemoryContextDelete(context);
 	if (lost > 0)
-		ereport(NOTICE,
-				(errmsg("retention had removed the sessions of %d of the %d days before they were computed",
-						lost, WINDOW_DAYS)));
+		ereport(
+			NOTICE,
+			(errmsg(
+				"retention had removed the sessions of %d of the %d days before they were computed",
+				lost, WINDOW_DAYS)));
 	return active;
 }
 
@@ -104,10 +106,10 @@ text_is(Datum value, bool isnull, const char *word)
 static Interval
 trial_length(void)
 {
-	Interval	length = {.time = 0, .day = 0, .month = 0};
-	char	   *configured = dashie_access_config("trial_duration_days");
-	char	   *end;
-	long		days = configured == NULL ? -1 : strtol(configured, &end, 10);
+	Interval length = {.time = 0, .day = 0, .month = 0};
+	char *configured = dashie_access_config("trial_duration_days");
+	char *end;
+	long days = configured == NULL ? -1 : strtol(configured, &end, 10);
 
 	if (configured == NULL || end == configured || *end != '\0' || days < 0 || days > 36500)
 		days = (long) dashie_setting_int("trial_days");
@@ -123,16 +125,14 @@ static bool
 count_tiers(Metrics *metrics, CountryCounts *counts)
 {
 	DashieColumn columns[] = {
-		{"auth_user_id", UUIDOID, true, 0},
-		{"tier", TEXTOID, true, 0},
-		{"tier_started_at", TIMESTAMPTZOID, true, 0},
-		{"tier_expires_at", TIMESTAMPTZOID, true, 0},
+		{"auth_user_id", UUIDOID, true, 0},			  {"tier", TEXTOID, true, 0},
+		{"tier_started_at", TIMESTAMPTZOID, true, 0}, {"tier_expires_at", TIMESTAMPTZOID, true, 0},
 		{"subscription_status", TEXTOID, true, 0},
 	};
-	Oid			relid = dashie_application_table("user_profiles", columns, lengthof(columns));
-	Interval	trial;
-	TimestampTz oldest_trial;	/* one that began then, without an end of its own, is over */
-	Relation	rel;
+	Oid relid = dashie_application_table("user_profiles", columns, lengthof(columns));
+	Interval trial;
+	TimestampTz oldest_trial; /* one that began then, without an end of its own, is over */
+	Relation rel;
 	DashieScan *scan;
 
 	if (!OidIsValid(relid))
@@ -145,9 +145,9 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		Datum		value = dashie_scan_get(scan, &columns[0], &isnull);
-		UserEntry  *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
+		bool isnull;
+		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
+		UserEntry *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
 		CountryCounts *country;
 
 		if (user == NULL || !user_is_there(user) || user->anonymous)
@@ -156,7 +156,7 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		if (text_is(value, isnull, "trial"))
 		{
-			bool		expired;
+			bool expired;
 
 			value = dashie_scan_get(scan, &columns[3], &isnull);
 			if (!isnull)
@@ -201,13 +201,13 @@ static int64
 write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, bool has_tiers)
 {
 	static const Oid types[OUT_COLUMNS] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, NUMERICOID};
-	Datum	   *values[OUT_COLUMNS];
-	bool	   *nulls[OUT_COLUMNS];
-	int			n = 0;
-	Oid			array_types[OUT_COLUMNS + 1];
-	Datum		arguments[OUT_COLUMNS + 1];
-	char	   *name = dashie_relation_name(geographic);
-	int64		changed;
+	Datum *values[OUT_COLUMNS];
+	bool *nulls[OUT_COLUMNS];
+	int n = 0;
+	Oid array_types[OUT_COLUMNS + 1];
+	Datum arguments[OUT_COLUMNS + 1];
+	char *name = dashie_relation_name(geographic);
+	int64 changed;
 
 	for (int i = 0; i < OUT_COLUMNS; i++)
 	{
@@ -217,7 +217,7 @@ write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, b
 	for (int i = 0; i < COUNTRIES; i++)
 	{
 		const CountryCounts *country = &counts[i];
-		char		code[3] = {(char) ('A' + i / 26), (char) ('A' + i % 26), '\0'};
+		char code[3] = {(char) ('A' + i / 26), (char) ('A' + i % 26), '\0'};
 
 		if (country->users == 0)
 			continue;
@@ -235,37 +235,38 @@ write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, b
 	}
 	for (int i = 0; i < OUT_COLUMNS; i++)
 	{
-		int			lower = 1;
-		int16		length;
-		bool		byval;
-		char		align;
+		int lower = 1;
+		int16 length;
+		bool byval;
+		char align;
 
 		get_typlenbyvalalign(types[i], &length, &byval, &align);
 		array_types[i] = get_array_type(types[i]);
-		arguments[i] = PointerGetDatum(construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i],
-														  length, byval, align));
+		arguments[i] = PointerGetDatum(
+			construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i], length, byval, align));
 	}
 	array_types[OUT_COLUMNS] = TIMESTAMPTZOID;
 	arguments[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
 
 	dashie_query_begin();
-	changed = (int64) dashie_query(psprintf("DELETE FROM %s WHERE country_code <> ALL ($1)", name), 1,
-								   array_types, arguments, NULL);
+	changed = (int64) dashie_query(psprintf("DELETE FROM %s WHERE country_code <> ALL ($1)", name),
+								   1, array_types, arguments, NULL);
 	changed += (int64) dashie_query(
-		psprintf("INSERT INTO %s AS g (country_code, total_users, active_users_30d, trial_users,"
-				 " paid_users, avg_session_duration_minutes, last_updated)"
-				 " SELECT n.c, n.users, n.active, n.trial, n.paid, n.average, $7"
-				 " FROM unnest($1, $2, $3, $4, $5, $6) AS n (c, users, active, trial, paid, average)"
-				 " ON CONFLICT (country_code) DO UPDATE SET total_users = excluded.total_users,"
-				 " active_users_30d = excluded.active_users_30d, trial_users = excluded.trial_users,"
-				 " paid_users = excluded.paid_users,"
-				 " avg_session_duration_minutes = excluded.avg_session_duration_minutes,"
-				 " last_updated = excluded.last_updated"
-				 " WHERE (g.total_users, g.active_users_30d, g.trial_users, g.paid_users,"
-				 " g.avg_session_duration_minutes)"
-				 " IS DISTINCT FROM (excluded.total_users, excluded.active_users_30d,"
-				 " excluded.trial_users, excluded.paid_users, excluded.avg_session_duration_minutes)",
-				 name),
+		psprintf(
+			"INSERT INTO %s AS g (country_code, total_users, active_users_30d, trial_users,"
+			" paid_users, avg_session_duration_minutes, last_updated)"
+			" SELECT n.c, n.users, n.active, n.trial, n.paid, n.average, $7"
+			" FROM unnest($1, $2, $3, $4, $5, $6) AS n (c, users, active, trial, paid, average)"
+			" ON CONFLICT (country_code) DO UPDATE SET total_users = excluded.total_users,"
+			" active_users_30d = excluded.active_users_30d, trial_users = excluded.trial_users,"
+			" paid_users = excluded.paid_users,"
+			" avg_session_duration_minutes = excluded.avg_session_duration_minutes,"
+			" last_updated = excluded.last_updated"
+			" WHERE (g.total_users, g.active_users_30d, g.trial_users, g.paid_users,"
+			" g.avg_session_duration_minutes)"
+			" IS DISTINCT FROM (excluded.total_users, excluded.active_users_30d,"
+			" excluded.trial_users, excluded.paid_users, excluded.avg_session_duration_minutes)",
+			name),
 		OUT_COLUMNS + 1, array_types, arguments, NULL);
 	dashie_query_end();
 	return changed;
@@ -277,14 +278,14 @@ write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
 {
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 	CountryCounts *counts = palloc0(COUNTRIES * sizeof(CountryCounts));
-	UserSet    *active = read_window(metrics, as_of, counts);
-	bool		has_tiers;
-	int64		changed;
+	UserSet *active = read_window(metrics, as_of, counts);
+	bool has_tiers;
+	int64 changed;
 
 	countries_future(metrics);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 		CountryCounts *country;
 
 		if (user == NULL || !user_is_there(user) || user->anonymous)
@@ -296,10 +297,11 @@ write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
 	}
 	has_tiers = count_tiers(metrics, counts);
 	if (!has_tiers)
-		ereport(NOTICE,
-				(errmsg("trial_users and paid_users are NULL: there is no table public.user_profiles "
-						"that role \"%s\" can read",
-						GetUserNameFromId(GetUserId(), false))));
+		ereport(
+			NOTICE,
+			(errmsg("trial_users and paid_users are NULL: there is no table public.user_profiles "
+					"that role \"%s\" can read",
+					GetUserNameFromId(GetUserId(), false))));
 	changed = write_countries(metrics, geographic, counts, has_tiers);
 	MemoryContextSwitchTo(old);
 	return changed;
@@ -309,11 +311,11 @@ Datum
 dashie_refresh_geographic_stats(PG_FUNCTION_ARGS)
 {
 	DashieGuard guard;
-	Oid			geographic;
-	Metrics    *metrics;
-	DateADT		as_of = PG_ARGISNULL(0) ? 0 : dashie_day_argument("as_of", DASHIE_ARG(0));
-	bool		more;
-	int64		changed;
+	Oid geographic;
+	Metrics *metrics;
+	DateADT as_of = PG_ARGISNULL(0) ? 0 : dashie_day_argument("as_of", DASHIE_ARG(0));
+	bool more;
+	int64 changed;
 
 	dashie_enter(&guard);
 	geographic = dashie_enabled_oid_required("geographic_stats");
@@ -321,14 +323,14 @@ dashie_refresh_geographic_stats(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		as_of = metrics->today;
 	if (as_of > metrics->today)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"as_of\" (%s) is in the future", dashie_day_text(as_of)),
-				 errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-						   pg_get_timezone_name(metrics->zone))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"as_of\" (%s) is in the future", dashie_day_text(as_of)),
+						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
+								  pg_get_timezone_name(metrics->zone))));
 
 	metrics_absorb_marks(metrics);
-	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, false, &more, NULL);
+	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, false, &more,
+					 NULL);
 	changed = write_statistics(metrics, geographic, as_of);
 	metrics_close(metrics);
 	dashie_leave(&guard);
@@ -343,9 +345,9 @@ bool
 dashie_geographic_step(JobStep *step)
 {
 	DashieGuard guard = *step->guard;
-	Oid			geographic = dashie_enabled_oid_required("geographic_stats");
-	Metrics    *metrics = metrics_open(&guard, geographic, false);
-	bool		more;
+	Oid geographic = dashie_enabled_oid_required("geographic_stats");
+	Metrics *metrics = metrics_open(&guard, geographic, false);
+	bool more;
 
 	metrics_absorb_marks(metrics);
 	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, true, &more, NULL);

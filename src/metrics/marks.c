@@ -60,8 +60,8 @@
 PG_FUNCTION_INFO_V1(dashie_sessions_changed);
 PG_FUNCTION_INFO_V1(dashie_heartbeat_changed);
 
-#define JOIN_GAP	(22 * USECS_PER_HOUR)
-#define SLOT		(15 * USECS_PER_MINUTE)
+#define JOIN_GAP (22 * USECS_PER_HOUR)
+#define SLOT (15 * USECS_PER_MINUTE)
 
 typedef struct Range
 {
@@ -71,38 +71,37 @@ typedef struct Range
 
 typedef struct Heartbeat
 {
-	pg_uuid_t	dashboard;
-	pg_uuid_t	user;
+	pg_uuid_t dashboard;
+	pg_uuid_t user;
 	TimestampTz at;
 } Heartbeat;
 
 /* What the current transaction has collected; in TopTransactionContext. */
-static Range *ranges = NULL;	/* sorted, more than JOIN_GAP apart */
-static int	nranges = 0;
-static int	ranges_size = 0;
+static Range *ranges = NULL; /* sorted, more than JOIN_GAP apart */
+static int nranges = 0;
+static int ranges_size = 0;
 static Heartbeat *heartbeats = NULL;
-static int	nheartbeats = 0;
-static int	heartbeats_size = 0;
+static int nheartbeats = 0;
+static int heartbeats_size = 0;
 static pg_tz *heartbeat_zone = NULL;
 
 /* Columns of user_sessions that the metrics read. */
 static const char *const session_columns[] = {
-	"started_at", "ended_at", "last_activity_at", "user_id", "dashboard_id", "country_code", "id"
-};
+	"started_at", "ended_at", "last_activity_at", "user_id", "dashboard_id", "country_code", "id"};
 #define SESSION_COLUMNS lengthof(session_columns)
-#define COLUMN_ENDED	1
+#define COLUMN_ENDED 1
 #define COLUMN_LAST_ACTIVITY 2
 
 typedef struct SessionColumns
 {
-	int			attnum[SESSION_COLUMNS];
+	int attnum[SESSION_COLUMNS];
 } SessionColumns;
 
 /* Instants far enough apart, without overflow at the infinities. */
 static bool
 apart(TimestampTz earlier, TimestampTz later)
 {
-	int64		gap;
+	int64 gap;
 
 	return earlier < later && (pg_sub_s64_overflow(later, earlier, &gap) || gap >= JOIN_GAP);
 }
@@ -110,8 +109,8 @@ apart(TimestampTz earlier, TimestampTz later)
 static void
 collect_range(TimestampTz from, TimestampTz upto)
 {
-	int			first = 0;		/* first range that does not end far before */
-	int			last;			/* the one after the last that joins */
+	int first = 0; /* first range that does not end far before */
+	int last;	   /* the one after the last that joins */
 
 	if (upto < from)
 	{
@@ -159,8 +158,8 @@ collect_range(TimestampTz from, TimestampTz upto)
 static bool
 row_span(const SessionColumns *columns, HeapTuple row, TupleDesc desc, Range *span)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	value = heap_getattr(row, columns->attnum[0], desc, &isnull);
 	if (isnull)
@@ -183,7 +182,7 @@ row_span(const SessionColumns *columns, HeapTuple row, TupleDesc desc, Range *sp
 static void
 collect_row(const SessionColumns *columns, HeapTuple row, TupleDesc desc)
 {
-	Range		span;
+	Range span;
 
 	if (row_span(columns, row, desc, &span))
 		collect_range(span.from, span.upto);
@@ -193,14 +192,14 @@ collect_row(const SessionColumns *columns, HeapTuple row, TupleDesc desc)
 static int
 changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
 {
-	int			changed = 0;
+	int changed = 0;
 
 	for (int i = 0; i < SESSION_COLUMNS; i++)
 	{
-		bool		old_null;
-		bool		new_null;
-		Datum		old_value;
-		Datum		new_value;
+		bool old_null;
+		bool new_null;
+		Datum old_value;
+		Datum new_value;
 		Form_pg_attribute attr;
 
 		if (columns->attnum[i] <= 0)
@@ -225,9 +224,9 @@ changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, Tup
 static void
 collect_update(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
 {
-	int			changed = changed_columns(columns, old, new, desc);
-	Range		before;
-	Range		after;
+	int changed = changed_columns(columns, old, new, desc);
+	Range before;
+	Range after;
 
 	if (changed == 0)
 		return;
@@ -250,9 +249,8 @@ trigger_data(FunctionCallInfo fcinfo, const char *function)
 	TriggerData *data = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" must be called as an AFTER trigger", function)));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function \"%s\" must be called as an AFTER trigger", function)));
 	return data;
 }
 
@@ -261,7 +259,7 @@ dashie_sessions_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo, "dashie.sessions_changed");
 	SessionColumns *columns = fcinfo->flinfo->fn_extra;
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 	{
@@ -282,10 +280,9 @@ dashie_sessions_changed(PG_FUNCTION_ARGS)
 			if (columns->attnum[i] > 0 && SPI_gettypeid(desc, columns->attnum[i]) != TIMESTAMPTZOID)
 				columns->attnum[i] = 0;
 		if (columns->attnum[0] <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" has no column \"started_at\" of type timestamptz",
-							RelationGetRelationName(data->tg_relation))));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("table \"%s\" has no column \"started_at\" of type timestamptz",
+								   RelationGetRelationName(data->tg_relation))));
 		fcinfo->flinfo->fn_extra = columns;
 	}
 
@@ -314,13 +311,12 @@ new_day(TimestampTz before, TimestampTz now)
 static Datum
 required_field(HeapTuple row, TupleDesc desc, const char *name, Oid type, bool *isnull)
 {
-	int			attnum = SPI_fnumber(desc, name);
+	int attnum = SPI_fnumber(desc, name);
 
 	if (attnum <= 0 || SPI_gettypeid(desc, attnum) != type)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"dashboards\" has no column \"%s\" of type %s", name,
-						format_type_be(type))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"dashboards\" has no column \"%s\" of type %s", name,
+							   format_type_be(type))));
 	return heap_getattr(row, attnum, desc, isnull);
 }
 
@@ -328,13 +324,13 @@ Datum
 dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = trigger_data(fcinfo, "dashie.heartbeat_changed");
-	TupleDesc	desc = RelationGetDescr(data->tg_relation);
-	bool		update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
-	HeapTuple	row = update ? data->tg_newtuple : data->tg_trigtuple;
-	Heartbeat  *heartbeat;
+	TupleDesc desc = RelationGetDescr(data->tg_relation);
+	bool update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
+	HeapTuple row = update ? data->tg_newtuple : data->tg_trigtuple;
+	Heartbeat *heartbeat;
 	TimestampTz at;
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	if (!TRIGGER_FIRED_FOR_ROW(data->tg_event))
 		ereport(ERROR,
@@ -349,7 +345,8 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	if (update)
 	{
-		value = required_field(data->tg_trigtuple, desc, "last_heartbeat_at", TIMESTAMPTZOID, &isnull);
+		value =
+			required_field(data->tg_trigtuple, desc, "last_heartbeat_at", TIMESTAMPTZOID, &isnull);
 		if (!isnull && !new_day(DatumGetTimestampTz(value), at))
 			return PointerGetDatum(NULL);
 	}
@@ -383,8 +380,8 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 static Relation
 open_marks(const char *name, int natts)
 {
-	Oid			relid = dashie_relation_oid("dashie", name);
-	Relation	rel;
+	Oid relid = dashie_relation_oid("dashie", name);
+	Relation rel;
 
 	if (!OidIsValid(relid))
 		return NULL;
@@ -398,12 +395,11 @@ open_marks(const char *name, int natts)
 				 errhint("Drop what was added to it.")));
 	for (int i = 0; i < natts; i++)
 	{
-		Oid			type = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
+		Oid type = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
 
 		if (type != TIMESTAMPTZOID && type != UUIDOID)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"dashie.%s\" is not as dashie made it", name)));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("table \"dashie.%s\" is not as dashie made it", name)));
 	}
 	return rel;
 }
@@ -424,7 +420,7 @@ insert_row(Relation rel, TupleTableSlot *slot, Datum *values, int natts)
 static void
 write_marks(void)
 {
-	Relation	rel;
+	Relation rel;
 	TupleTableSlot *slot;
 
 	if (nranges > 0 && (rel = open_marks("changed_range", 2)) != NULL)
@@ -432,8 +428,8 @@ write_marks(void)
 		slot = table_slot_create(rel, NULL);
 		for (int i = 0; i < nranges; i++)
 		{
-			Datum		values[2] = {TimestampTzGetDatum(ranges[i].from),
-									 TimestampTzGetDatum(ranges[i].upto)};
+			Datum values[2] = {TimestampTzGetDatum(ranges[i].from),
+							   TimestampTzGetDatum(ranges[i].upto)};
 
 			insert_row(rel, slot, values, 2);
 		}
@@ -445,9 +441,9 @@ write_marks(void)
 		slot = table_slot_create(rel, NULL);
 		for (int i = 0; i < nheartbeats; i++)
 		{
-			Datum		values[3] = {UUIDPGetDatum(&heartbeats[i].dashboard),
-									 UUIDPGetDatum(&heartbeats[i].user),
-									 TimestampTzGetDatum(heartbeats[i].at)};
+			Datum values[3] = {UUIDPGetDatum(&heartbeats[i].dashboard),
+							   UUIDPGetDatum(&heartbeats[i].user),
+							   TimestampTzGetDatum(heartbeats[i].at)};
 
 			insert_row(rel, slot, values, 3);
 		}

@@ -13,4 +13,4 @@
  */
 extern void dashie_marks_flush(void);
 
-#endif							/* DASHIE_MARKS_H */
+#endif /* DASHIE_MARKS_H */

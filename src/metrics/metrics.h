@@ -37,4 +37,4 @@ extern void dashie_metrics_change_timezone(const DashieGuard *guard, const char 
  */
 extern TimestampTz dashie_metrics_complete_before(void);
 
-#endif							/* DASHIE_METRICS_H */
+#endif /* DASHIE_METRICS_H */

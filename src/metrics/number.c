@@ -32,9 +32,9 @@
 
 typedef struct UuidSlot
 {
-	pg_uuid_t	id;
-	uint32		status;
-	void	   *entry;
+	pg_uuid_t id;
+	uint32 status;
+	void *entry;
 } UuidSlot;
 
 #define SH_PREFIX uuidmap
@@ -51,7 +51,7 @@ typedef struct UuidSlot
 static void *
 map_get(struct uuidmap_hash *map, const pg_uuid_t *id)
 {
-	UuidSlot   *slot = uuidmap_lookup(map, *id);
+	UuidSlot *slot = uuidmap_lookup(map, *id);
 
 	return slot != NULL ? slot->entry : NULL;
 }
@@ -59,7 +59,7 @@ map_get(struct uuidmap_hash *map, const pg_uuid_t *id)
 static void
 map_put(struct uuidmap_hash *map, const pg_uuid_t *id, void *entry)
 {
-	bool		found;
+	bool found;
 
 	uuidmap_insert(map, *id, &found)->entry = entry;
 }
@@ -70,10 +70,11 @@ slot_of_number(void ***array, int32 *size, int32 number)
 {
 	if (number >= *size)
 	{
-		Size		new_size = Max((Size) number + 1, (Size) *size * 2);
+		Size new_size = Max((Size) number + 1, (Size) *size * 2);
 
-		*array = *array == NULL ? MemoryContextAllocHuge(CurrentMemoryContext, new_size * sizeof(void *))
-								: repalloc_huge(*array, new_size * sizeof(void *));
+		*array = *array == NULL
+					 ? MemoryContextAllocHuge(CurrentMemoryContext, new_size * sizeof(void *))
+					 : repalloc_huge(*array, new_size * sizeof(void *));
 		memset(*array + *size, 0, (new_size - *size) * sizeof(void *));
 		*size = (int32) new_size;
 	}
@@ -107,8 +108,8 @@ static int32
 take_next(int32 *next, const char *what)
 {
 	if (*next == PG_INT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("all numbers for %s are used up", what)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("all numbers for %s are used up", what)));
 	return (*next)++;
 }
 
@@ -133,7 +134,7 @@ numbers_by_number(Metrics *metrics, int32 number)
 bool
 numbers_gone(Metrics *metrics, int32 number)
 {
-	UserEntry  *user = numbers_by_number(metrics, number);
+	UserEntry *user = numbers_by_number(metrics, number);
 
 	return user == NULL || user->departed;
 }
@@ -169,8 +170,8 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 static void
 load_state(Metrics *metrics)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	dashie_query_begin();
 	if (dashie_query("SELECT s.next_user, s.next_dashboard, s.last_pass,"
@@ -178,10 +179,9 @@ load_state(Metrics *metrics)
 					 " (SELECT max(number) FROM dashie.dashboard_number)"
 					 " FROM dashie.metrics_state AS s",
 					 0, NULL, NULL, NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"dashie.metrics_state\" has lost its row"),
-				 errhint("Run SELECT dashie.enable('daily_metrics').")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"dashie.metrics_state\" has lost its row"),
+						errhint("Run SELECT dashie.enable('daily_metrics').")));
 	metrics->next_user = DatumGetInt32(dashie_field(0, 1, NULL));
 	metrics->next_dashboard = DatumGetInt32(dashie_field(0, 2, NULL));
 	value = dashie_field(0, 3, &isnull);
@@ -212,22 +212,22 @@ load_user_numbers(Metrics *metrics)
 		{"country_session", UUIDOID, true, 0},
 		{"converted_at", TIMESTAMPTZOID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics_table("user_number"), AccessShareLock, ACL_SELECT, false);
+	Relation rel =
+		dashie_relation_open(metrics_table("user_number"), AccessShareLock, ACL_SELECT, false);
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		UserEntry  *user = palloc0(sizeof(UserEntry));
-		bool		isnull;
-		Datum		value;
+		UserEntry *user = palloc0(sizeof(UserEntry));
+		bool isnull;
+		Datum value;
 
 		user->number = DatumGetInt32(dashie_scan_get(scan, &columns[0], &isnull));
 		if (user->number <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("invalid number %d in dashie.user_number", user->number)));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("invalid number %d in dashie.user_number", user->number)));
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		user->departed = isnull;
 		if (!isnull)
@@ -268,7 +268,8 @@ load_dashboard_numbers(Metrics *metrics)
 		{"dashboard_id", UUIDOID, true, 0},
 		{"user_number", INT4OID, true, 0},
 	};
-	Relation	rel = dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
+	Relation rel =
+		dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
@@ -276,7 +277,7 @@ load_dashboard_numbers(Metrics *metrics)
 	while (dashie_scan_next(scan))
 	{
 		DashboardEntry *dashboard = palloc0(sizeof(DashboardEntry));
-		bool		isnull;
+		bool isnull;
 
 		dashboard->number = DatumGetInt32(dashie_scan_get(scan, &columns[0], &isnull));
 		dashboard->id = *DatumGetUUIDP(dashie_scan_get(scan, &columns[1], &isnull));
@@ -299,7 +300,8 @@ static bool
 seen_after(Metrics *metrics, TimestampTz at)
 {
 	return metrics->has_last_pass &&
-		   metrics->last_pass >= dashie_day_start(dashie_day_of(at, metrics->zone) + 1, metrics->zone);
+		   metrics->last_pass >=
+			   dashie_day_start(dashie_day_of(at, metrics->zone) + 1, metrics->zone);
 }
 
 static void
@@ -321,7 +323,8 @@ look_at_users(Metrics *metrics)
 		{"is_anonymous", BOOLOID, false, 0},
 		{"deleted_at", TIMESTAMPTZOID, false, 0},
 	};
-	Relation	rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock, ACL_SELECT, false);
+	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
+										ACL_SELECT, false);
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
@@ -329,14 +332,14 @@ look_at_users(Metrics *metrics)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool		isnull;
-		pg_uuid_t  *id = DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull));
-		UserEntry  *user;
-		Datum		value;
-		bool		has_signup;
+		bool isnull;
+		pg_uuid_t *id = DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull));
+		UserEntry *user;
+		Datum value;
+		bool has_signup;
 		TimestampTz signed_up_at;
-		bool		anonymous;
-		bool		deleted;
+		bool anonymous;
+		bool deleted;
 
 		if (isnull)
 			continue;
@@ -375,8 +378,9 @@ look_at_users(Metrics *metrics)
 				}
 			}
 		}
-		else if (user->deleted || user->has_signup != has_signup || user->signed_up_at != signed_up_at ||
-				 user->anonymous != anonymous || user->signup_counts == anonymous)
+		else if (user->deleted || user->has_signup != has_signup ||
+				 user->signed_up_at != signed_up_at || user->anonymous != anonymous ||
+				 user->signup_counts == anonymous)
 		{
 			user->deleted = false;
 			user->has_signup = has_signup;
@@ -391,7 +395,7 @@ look_at_users(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user == NULL || user->departed || user->seen)
 			continue;
@@ -429,28 +433,28 @@ numbers_load(Metrics *metrics)
 /* A column of rows to be written: values and nulls, grown as rows are added. */
 typedef struct ColumnBuffer
 {
-	Datum	   *values;
-	bool	   *nulls;
+	Datum *values;
+	bool *nulls;
 } ColumnBuffer;
 
 static Datum
 column_array(const ColumnBuffer *column, int nrows, Oid type)
 {
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int			lower = 1;
+	int16 typlen;
+	bool typbyval;
+	char typalign;
+	int lower = 1;
 
 	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &nrows, &lower, type,
-											  typlen, typbyval, typalign));
+	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &nrows, &lower,
+											  type, typlen, typbyval, typalign));
 }
 
 static void
 write_rows(const char *sql, ColumnBuffer *columns, const Oid *types, int ncolumns, int nrows)
 {
-	Oid			array_types[10];
-	Datum		values[10];
+	Oid array_types[10];
+	Datum values[10];
 
 	if (nrows == 0)
 		return;
@@ -469,7 +473,8 @@ alloc_columns(ColumnBuffer *columns, int ncolumns, int nrows)
 {
 	for (int i = 0; i < ncolumns; i++)
 	{
-		columns[i].values = palloc_extended(nrows * sizeof(Datum), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		columns[i].values =
+			palloc_extended(nrows * sizeof(Datum), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 		columns[i].nulls = palloc0(nrows * sizeof(bool));
 	}
 }
@@ -480,13 +485,13 @@ store_users(Metrics *metrics, bool is_new, int count)
 	static const Oid types[] = {INT4OID, UUIDOID, TIMESTAMPTZOID, BOOLOID, BOOLOID,
 								BOOLOID, TEXTOID, TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID};
 	ColumnBuffer columns[lengthof(types)];
-	int			row = 0;
+	int row = 0;
 
 	alloc_columns(columns, lengthof(types), Max(count, 1));
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
-		bool		has_country;
+		UserEntry *user = metrics->by_number[number];
+		bool has_country;
 
 		if (user == NULL || user->is_new != is_new || !(user->is_new || user->changed))
 			continue;
@@ -501,7 +506,7 @@ store_users(Metrics *metrics, bool is_new, int count)
 		columns[5].values[row] = BoolGetDatum(user->deleted);
 		if (has_country)
 		{
-			char		code[3] = {(char) (user->country >> 8), (char) (user->country & 0xFF), '\0'};
+			char code[3] = {(char) (user->country >> 8), (char) (user->country & 0xFF), '\0'};
 
 			columns[6].values[row] = CStringGetTextDatum(code);
 		}
@@ -513,18 +518,19 @@ store_users(Metrics *metrics, bool is_new, int count)
 		row++;
 	}
 	Assert(row == count);
-	write_rows(is_new ? "INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
-						" anonymous, deleted, country, country_at, country_session, converted_at)"
-						" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-					  : "UPDATE dashie.user_number AS u SET user_id = n.user_id,"
-						" signed_up_at = n.signed_up_at, signup_counts = n.signup_counts,"
-						" anonymous = n.anonymous, deleted = n.deleted, country = n.country,"
-						" country_at = n.country_at, country_session = n.country_session,"
-						" converted_at = n.converted_at"
-						" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS n (number, user_id,"
-						" signed_up_at, signup_counts, anonymous, deleted, country, country_at,"
-						" country_session, converted_at)"
-						" WHERE u.number = n.number",
+	write_rows(is_new
+				   ? "INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
+					 " anonymous, deleted, country, country_at, country_session, converted_at)"
+					 " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+				   : "UPDATE dashie.user_number AS u SET user_id = n.user_id,"
+					 " signed_up_at = n.signed_up_at, signup_counts = n.signup_counts,"
+					 " anonymous = n.anonymous, deleted = n.deleted, country = n.country,"
+					 " country_at = n.country_at, country_session = n.country_session,"
+					 " converted_at = n.converted_at"
+					 " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS n (number, user_id,"
+					 " signed_up_at, signup_counts, anonymous, deleted, country, country_at,"
+					 " country_session, converted_at)"
+					 " WHERE u.number = n.number",
 			   columns, types, lengthof(types), count);
 }
 
@@ -533,7 +539,7 @@ store_dashboards(Metrics *metrics, int count)
 {
 	static const Oid types[] = {INT4OID, UUIDOID, INT4OID};
 	ColumnBuffer columns[lengthof(types)];
-	int			row = 0;
+	int row = 0;
 
 	alloc_columns(columns, lengthof(types), Max(count, 1));
 	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
@@ -558,17 +564,18 @@ store_dashboards(Metrics *metrics, int count)
 void
 numbers_store(Metrics *metrics)
 {
-	MemoryContext context = AllocSetContextCreate(metrics->context, "dashie numbers", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(metrics->context, "dashie numbers", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	int			new_users = 0;
-	int			changed_users = 0;
-	int			new_dashboards = 0;
-	Oid			types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
-	Datum		values[3];
+	int new_users = 0;
+	int changed_users = 0;
+	int new_dashboards = 0;
+	Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	Datum values[3];
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry  *user = metrics->by_number[number];
+		UserEntry *user = metrics->by_number[number];
 
 		if (user != NULL && user->is_new)
 			new_users++;
@@ -576,7 +583,8 @@ numbers_store(Metrics *metrics)
 			changed_users++;
 	}
 	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
-		if (metrics->dashboard_by_number[number] != NULL && metrics->dashboard_by_number[number]->is_new)
+		if (metrics->dashboard_by_number[number] != NULL &&
+			metrics->dashboard_by_number[number]->is_new)
 			new_dashboards++;
 
 	store_users(metrics, false, changed_users);
@@ -587,9 +595,10 @@ numbers_store(Metrics *metrics)
 	values[1] = Int32GetDatum(metrics->next_dashboard);
 	values[2] = TimestampTzGetDatum(metrics->now);
 	dashie_query_begin();
-	dashie_query("UPDATE dashie.metrics_state SET next_user = $1, next_dashboard = $2, last_pass = $3"
-				 " WHERE only_row",
-				 3, types, values, NULL);
+	dashie_query(
+		"UPDATE dashie.metrics_state SET next_user = $1, next_dashboard = $2, last_pass = $3"
+		" WHERE only_row",
+		3, types, values, NULL);
 	dashie_query_end();
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

@@ -25,12 +25,12 @@
 #include "common/query.h"
 #include "metrics/engine.h"
 
-#define ENTRIES_VERSION		1
-#define FLAG_LATEST			0x01
-#define FLAG_COUNTRY		0x02
-#define FLAG_ENDED			0x04
-#define FLAGS_KNOWN			0x07
-#define MIN_ENTRY_BYTES		3
+#define ENTRIES_VERSION 1
+#define FLAG_LATEST 0x01
+#define FLAG_COUNTRY 0x02
+#define FLAG_ENDED 0x04
+#define FLAGS_KNOWN 0x07
+#define MIN_ENTRY_BYTES 3
 
 static void
 put_number(StringInfo buf, uint64 number)
@@ -47,8 +47,8 @@ bytea *
 page_entries_to_bytes(const PageEntry *entries, int nentries)
 {
 	StringInfoData buf;
-	int32		user = 0;
-	bytea	   *bytes;
+	int32 user = 0;
+	bytea *bytes;
 
 	initStringInfo(&buf);
 	appendStringInfoSpaces(&buf, VARHDRSZ);
@@ -83,9 +83,8 @@ page_entries_to_bytes(const PageEntry *entries, int nentries)
 static void
 invalid_entries(const char *problem)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("invalid entries in dashie.day_page: %s", problem)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("invalid entries in dashie.day_page: %s", problem)));
 }
 
 typedef struct Reader
@@ -105,7 +104,7 @@ take_byte(Reader *reader)
 static uint64
 take_number(Reader *reader, uint64 max)
 {
-	uint64		number = 0;
+	uint64 number = 0;
 
 	for (int shift = 0;; shift += 7)
 	{
@@ -127,10 +126,10 @@ take_number(Reader *reader, uint64 max)
 PageEntry *
 page_entries_from_bytes(const bytea *bytes, int *nentries)
 {
-	Reader		reader;
-	uint64		count;
-	PageEntry  *entries;
-	int64		user = 0;
+	Reader reader;
+	uint64 count;
+	PageEntry *entries;
+	int64 user = 0;
 
 	reader.next = (const unsigned char *) VARDATA_ANY(bytes);
 	reader.end = reader.next + VARSIZE_ANY_EXHDR(bytes);
@@ -141,7 +140,7 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 
 	for (uint64 i = 0; i < count; i++)
 	{
-		PageEntry  *entry = &entries[i];
+		PageEntry *entry = &entries[i];
 		unsigned char flags;
 
 		user += take_number(&reader, PG_INT32_MAX);
@@ -167,7 +166,7 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 		entry->duration = 0;
 		if ((flags & FLAG_ENDED) != 0)
 		{
-			uint64		zigzag;
+			uint64 zigzag;
 
 			entry->ended = (int64) take_number(&reader, PG_INT32_MAX);
 			zigzag = take_number(&reader, PG_UINT64_MAX);
@@ -189,8 +188,8 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 static UserSet *
 set_field(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = dashie_field(row, column, &isnull);
+	bool isnull;
+	Datum value = dashie_field(row, column, &isnull);
 
 	if (isnull)
 		return user_set_create();
@@ -200,8 +199,8 @@ set_field(uint64 row, int column)
 static int64
 count_field(uint64 row, int column, bool *present)
 {
-	bool		isnull;
-	Datum		value = dashie_field(row, column, &isnull);
+	bool isnull;
+	Datum value = dashie_field(row, column, &isnull);
 
 	*present = !isnull;
 	return isnull ? 0 : DatumGetInt64(value);
@@ -215,31 +214,31 @@ DayPage *
 pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			npages = to - from + 1;
-	DayPage    *pages = palloc0(npages * sizeof(DayPage));
-	Oid			types[] = {DATEOID, DATEOID};
-	Datum		values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
-	uint64		nrows;
+	int npages = to - from + 1;
+	DayPage *pages = palloc0(npages * sizeof(DayPage));
+	Oid types[] = {DATEOID, DATEOID};
+	Datum values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
+	uint64 nrows;
 
 	for (int i = 0; i < npages; i++)
 		pages[i].day = from + i;
 
 	dashie_query_begin();
-	nrows = dashie_query(with_contents
-							 ? "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
-							   " returning_users::bigint, active_dashboards::bigint,"
-							   " active, entries, dashboards, heartbeats"
-							   " FROM dashie.day_page WHERE day BETWEEN $1 AND $2"
-							 : "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
-							   " returning_users::bigint, active_dashboards::bigint"
-							   " FROM dashie.day_page WHERE day BETWEEN $1 AND $2",
-						 2, types, values, NULL);
+	nrows = dashie_query(
+		with_contents ? "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
+						" returning_users::bigint, active_dashboards::bigint,"
+						" active, entries, dashboards, heartbeats"
+						" FROM dashie.day_page WHERE day BETWEEN $1 AND $2"
+					  : "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
+						" returning_users::bigint, active_dashboards::bigint"
+						" FROM dashie.day_page WHERE day BETWEEN $1 AND $2",
+		2, types, values, NULL);
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		DayPage    *page = &pages[DatumGetDateADT(dashie_field(row, 1, NULL)) - from];
-		bool		present;
-		bool		isnull;
-		Datum		value;
+		DayPage *page = &pages[DatumGetDateADT(dashie_field(row, 1, NULL)) - from];
+		bool present;
+		bool isnull;
+		Datum value;
 		MemoryContext spi;
 
 		page->stored = true;
@@ -280,18 +279,19 @@ static bytea *
 digest(DateADT day, bytea *const *parts, int nparts)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
-	bytea	   *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
-	char	   *text = dashie_day_text(day);
+	bytea *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
+	char *text = dashie_day_text(day);
 
 	SET_VARSIZE(result, VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
 	if (hash == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	if (pg_cryptohash_init(hash) < 0 || pg_cryptohash_update(hash, (uint8 *) text, strlen(text)) < 0)
+	if (pg_cryptohash_init(hash) < 0 ||
+		pg_cryptohash_update(hash, (uint8 *) text, strlen(text)) < 0)
 		elog(ERROR, "could not compute SHA-256");
 	for (int i = 0; i < nparts; i++)
 	{
-		uint8		size[4];
-		uint32		length = VARSIZE_ANY_EXHDR(parts[i]);
+		uint8 size[4];
+		uint32 length = VARSIZE_ANY_EXHDR(parts[i]);
 
 		for (int j = 0; j < 4; j++)
 			size[j] = (uint8) (length >> (8 * j));
@@ -323,11 +323,11 @@ snapshot_text(Snapshot snapshot)
 void
 page_store(Metrics *metrics, DayPage *page)
 {
-	Oid			types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, INT8OID, INT8OID, INT8OID,
-						   INT4OID, INT4OID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
-	Datum		values[lengthof(types)];
-	char		nulls[lengthof(types) + 1] = "              ";
-	bytea	   *parts[4];
+	Oid types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID,  INT8OID,	 INT8OID,  INT8OID,
+				   INT4OID, INT4OID, BYTEAOID,		 BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
+	Datum values[lengthof(types)];
+	char nulls[lengthof(types) + 1] = "              ";
+	bytea *parts[4];
 
 	parts[0] = user_set_to_bytes(page->active);
 	parts[1] = page_entries_to_bytes(page->entries, page->nentries);
@@ -352,15 +352,16 @@ page_store(Metrics *metrics, DayPage *page)
 		nulls[8] = 'n';
 
 	dashie_query_begin();
-	dashie_query("INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
-				 " ended_sessions, ended_microseconds, returning_users, active_dashboards,"
-				 " active, entries, dashboards, heartbeats, digest)"
-				 " VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-				 " ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
-				 " snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
-				 " returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
-				 " dashboards = $12, heartbeats = $13, digest = $14",
-				 lengthof(types), types, values, nulls);
+	dashie_query(
+		"INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
+		" ended_sessions, ended_microseconds, returning_users, active_dashboards,"
+		" active, entries, dashboards, heartbeats, digest)"
+		" VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+		" ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
+		" snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
+		" returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
+		" dashboards = $12, heartbeats = $13, digest = $14",
+		lengthof(types), types, values, nulls);
 	dashie_query_end();
 	page->stored = true;
 	page->dirty = false;

@@ -35,17 +35,18 @@
 static void
 run_ddl(const char *name, const char *table)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
-	char	   *ddl;
-	char	   *mark;
-	int			guc_nest = NewGUCNestLevel();
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
+	char *ddl;
+	char *mark;
+	int guc_nest = NewGUCNestLevel();
 
 	/* what is there already is no news */
 	(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	dashie_query_begin();
-	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values, NULL) != 1)
+	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values,
+					 NULL) != 1)
 		elog(ERROR, "DDL \"%s\" is missing", name);
 	ddl = dashie_field_text(0, 1);
 	while (table != NULL && (mark = strstr(ddl, "@table@")) != NULL)
@@ -74,16 +75,18 @@ metrics_wanted(void)
 static void
 share_state_with(Oid owner)
 {
-	static const char *const names[] = {"metrics_state", "user_number", "dashboard_number", "day_page",
-										"heartbeat_seen", "changed_range", "retention_floor"};
-	char	   *role = pstrdup(quote_identifier(GetUserNameFromId(owner, false)));
+	static const char *const names[] = {"metrics_state",  "user_number",	"dashboard_number",
+										"day_page",		  "heartbeat_seen", "changed_range",
+										"retention_floor"};
+	char *role = pstrdup(quote_identifier(GetUserNameFromId(owner, false)));
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "GRANT USAGE ON SCHEMA dashie TO %s", role);
 	for (int i = 0; i < lengthof(names); i++)
 		if (OidIsValid(dashie_relation_oid("dashie", names[i])))
-			appendStringInfo(&sql, "; GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.%s TO %s",
+			appendStringInfo(&sql,
+							 "; GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.%s TO %s",
 							 names[i], role);
 	dashie_query_begin();
 	dashie_command(sql.data);
@@ -97,13 +100,14 @@ share_state_with(Oid owner)
 static void
 share_state(Oid relid)
 {
-	static const char *const tables[] = {"daily_metrics", "geographic_stats", "user_sessions", "dashboards"};
+	static const char *const tables[] = {"daily_metrics", "geographic_stats", "user_sessions",
+										 "dashboards"};
 
 	for (int i = -1; i < (int) lengthof(tables); i++)
 	{
-		Oid			table = i < 0 ? relid : dashie_enabled_oid(tables[i]);
-		HeapTuple	tuple;
-		Oid			owner;
+		Oid table = i < 0 ? relid : dashie_enabled_oid(tables[i]);
+		HeapTuple tuple;
+		Oid owner;
 
 		if (!OidIsValid(table))
 			continue;
@@ -120,7 +124,7 @@ share_state(Oid relid)
 void
 dashie_metrics_prepare(const char *table_name, Oid relid)
 {
-	char	   *table = dashie_relation_name(relid);
+	char *table = dashie_relation_name(relid);
 
 	if (strcmp(table_name, "daily_metrics") == 0 || strcmp(table_name, "geographic_stats") == 0)
 	{
@@ -161,8 +165,8 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 void
 dashie_metrics_release(void)
 {
-	if (dashie_enabled_schema("daily_metrics") != NULL || dashie_enabled_schema("geographic_stats") != NULL ||
-		!metrics_wanted())
+	if (dashie_enabled_schema("daily_metrics") != NULL ||
+		dashie_enabled_schema("geographic_stats") != NULL || !metrics_wanted())
 		return;
 	dashie_query_begin();
 	dashie_command("DROP TABLE dashie.changed_range");
@@ -176,11 +180,12 @@ dashie_metrics_release(void)
 static char *
 unrepeatable(Metrics *metrics)
 {
-	MemoryContext context = AllocSetContextCreate(metrics->context, "dashie page check", ALLOCSET_DEFAULT_SIZES);
-	DateADT		first;
-	DateADT		last;
-	bool		isnull;
-	char	   *reason = NULL;
+	MemoryContext context =
+		AllocSetContextCreate(metrics->context, "dashie page check", ALLOCSET_DEFAULT_SIZES);
+	DateADT first;
+	DateADT last;
+	bool isnull;
+	char *reason = NULL;
 
 	dashie_query_begin();
 	dashie_query("SELECT min(day), max(day) FROM dashie.day_page WHERE final", 0, NULL, NULL, NULL);
@@ -196,14 +201,14 @@ unrepeatable(Metrics *metrics)
 	for (DateADT day = first; day <= last && reason == NULL; day++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		DayPage    *page = pages_load(metrics, day, day, true);
-		bool		departed = false;
-		int64		count;
-		int32	   *members = user_set_members(page->active, &count);
+		DayPage *page = pages_load(metrics, day, day, true);
+		bool departed = false;
+		int64 count;
+		int32 *members = user_set_members(page->active, &count);
 
 		for (int64 i = 0; i < count && !departed; i++)
 		{
-			UserEntry  *user = numbers_by_number(metrics, members[i]);
+			UserEntry *user = numbers_by_number(metrics, members[i]);
 
 			departed = user == NULL || !user_is_there(user);
 		}
@@ -213,7 +218,8 @@ unrepeatable(Metrics *metrics)
 		if (departed)
 			reason = psprintf("A user who was active on %s is gone.", dashie_day_text(day));
 		else if (page->final && !roaring_bitmap_is_empty(page->heartbeats))
-			reason = psprintf("The heartbeats of %s are only known by their day.", dashie_day_text(day));
+			reason =
+				psprintf("The heartbeats of %s are only known by their day.", dashie_day_text(day));
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
@@ -224,12 +230,12 @@ unrepeatable(Metrics *metrics)
 void
 dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 {
-	Oid			page_rel = dashie_relation_oid("dashie", "day_page");
+	Oid page_rel = dashie_relation_oid("dashie", "day_page");
 	DashieGuard inner = *guard;
-	Metrics    *metrics;
-	Oid			user;
-	int			context;
-	char	   *reason;
+	Metrics *metrics;
+	Oid user;
+	int context;
+	char *reason;
 
 	if (!OidIsValid(page_rel) || pg_tzset(zone_name) == dashie_timezone())
 		return;
@@ -241,11 +247,11 @@ dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 		metrics_absorb_marks(metrics);
 	reason = unrepeatable(metrics);
 	if (reason != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the time zone cannot be changed to \"%s\": finished days could not be computed again",
-						zone_name),
-				 errdetail_internal("%s", reason)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the time zone cannot be changed to \"%s\": finished days could not "
+							   "be computed again",
+							   zone_name),
+						errdetail_internal("%s", reason)));
 	dashie_query_begin();
 	dashie_query("UPDATE dashie.day_page SET dirty = true WHERE NOT dirty", 0, NULL, NULL, NULL);
 	dashie_query_end();
@@ -256,14 +262,14 @@ dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 TimestampTz
 dashie_metrics_complete_before(void)
 {
-	Oid			page_rel = dashie_relation_oid("dashie", "day_page");
-	Oid			sessions = dashie_enabled_oid("user_sessions");
-	Metrics		metrics = {0};
-	DateADT		first;
-	DateADT		yesterday;
-	DateADT		day;
-	bool		isnull;
-	DayPage    *pages;
+	Oid page_rel = dashie_relation_oid("dashie", "day_page");
+	Oid sessions = dashie_enabled_oid("user_sessions");
+	Metrics metrics = {0};
+	DateADT first;
+	DateADT yesterday;
+	DateADT day;
+	bool isnull;
+	DayPage *pages;
 
 	if (!OidIsValid(page_rel) || !metrics_wanted() || !OidIsValid(sessions))
 		return DT_NOEND;
@@ -278,7 +284,8 @@ dashie_metrics_complete_before(void)
 	yesterday = dashie_today(metrics.zone) - 1;
 
 	dashie_query_begin();
-	dashie_query(psprintf("SELECT min(started_at) FROM %s", dashie_relation_name(sessions)), 0, NULL, NULL, NULL);
+	dashie_query(psprintf("SELECT min(started_at) FROM %s", dashie_relation_name(sessions)), 0,
+				 NULL, NULL, NULL);
 	first = dashie_day_of(DatumGetTimestampTz(dashie_field(0, 1, &isnull)), metrics.zone);
 	dashie_query_end();
 	if (isnull)
@@ -290,7 +297,7 @@ dashie_metrics_complete_before(void)
 	pages = pages_load(&metrics, first, yesterday, false);
 	for (day = first; day <= yesterday; day++)
 	{
-		DayPage    *page = &pages[day - first];
+		DayPage *page = &pages[day - first];
 
 		if (!page->stored || page->dirty || !page->final || !page->has_sessions)
 			break;

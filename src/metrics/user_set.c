@@ -15,11 +15,11 @@
 #include "common/compat.h"
 #include "metrics/user_set.h"
 
-#define COOKIE_PLAIN		12346
-#define COOKIE_RUNS			12347
-#define MIN_FOR_OFFSETS		4		/* with runs, fewer containers have no offsets */
-#define ARRAY_MAX			4096
-#define BITMAP_BYTES		8192
+#define COOKIE_PLAIN 12346
+#define COOKIE_RUNS 12347
+#define MIN_FOR_OFFSETS 4 /* with runs, fewer containers have no offsets */
+#define ARRAY_MAX 4096
+#define BITMAP_BYTES 8192
 
 static uint32
 get16(const unsigned char *p)
@@ -56,9 +56,9 @@ check_bitmap(const unsigned char *p, size_t left, uint32 cardinality)
 static size_t
 check_runs(const unsigned char *p, size_t left, uint32 cardinality)
 {
-	uint32		nruns;
-	uint32		total = 0;
-	int64		last = -2;		/* last value of the run before */
+	uint32 nruns;
+	uint32 total = 0;
+	int64 last = -2; /* last value of the run before */
 
 	if (left < 2)
 		return 0;
@@ -67,8 +67,8 @@ check_runs(const unsigned char *p, size_t left, uint32 cardinality)
 		return 0;
 	for (uint32 i = 0; i < nruns; i++)
 	{
-		uint32		start = get16(p + 2 + 4 * i);
-		uint32		more = get16(p + 4 + 4 * i);
+		uint32 start = get16(p + 2 + 4 * i);
+		uint32 more = get16(p + 4 + 4 * i);
 
 		if ((int64) start <= last + 1 || start + more > PG_UINT16_MAX)
 			return 0;
@@ -81,12 +81,12 @@ check_runs(const unsigned char *p, size_t left, uint32 cardinality)
 const char *
 user_set_problem(const unsigned char *bytes, size_t size)
 {
-	uint32		cookie;
-	uint32		ncontainers;
+	uint32 cookie;
+	uint32 ncontainers;
 	const unsigned char *runs = NULL;
 	const unsigned char *keys;
 	const unsigned char *offsets = NULL;
-	size_t		position;
+	size_t position;
 
 	if (size < 8)
 		return "too short";
@@ -122,9 +122,9 @@ user_set_problem(const unsigned char *bytes, size_t size)
 
 	for (uint32 i = 0; i < ncontainers; i++)
 	{
-		uint32		key = get16(keys + 4 * i);
-		uint32		cardinality = get16(keys + 4 * i + 2) + 1;
-		size_t		used;
+		uint32 key = get16(keys + 4 * i);
+		uint32 cardinality = get16(keys + 4 * i + 2) + 1;
+		size_t used;
 
 		if (key >= 0x8000 || (i > 0 && key <= get16(keys + 4 * i - 4)))
 			return "keys out of order";
@@ -178,21 +178,20 @@ user_set_create(void)
 UserSet *
 user_set_from_bytes(const bytea *bytes)
 {
-	const char *problem = user_set_problem((const unsigned char *) VARDATA_ANY(bytes),
-										   VARSIZE_ANY_EXHDR(bytes));
+	const char *problem =
+		user_set_problem((const unsigned char *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
 
 	if (problem != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("invalid set of user numbers: %s", problem)));
-	return user_set_adopt(roaring_bitmap_portable_deserialize_safe(VARDATA_ANY(bytes),
-																   VARSIZE_ANY_EXHDR(bytes)));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid set of user numbers: %s", problem)));
+	return user_set_adopt(
+		roaring_bitmap_portable_deserialize_safe(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
 
 int32 *
 user_set_members(const UserSet *set, int64 *count)
 {
-	int32	   *members;
+	int32 *members;
 
 	*count = (int64) roaring_bitmap_get_cardinality(set);
 	members = palloc_extended(Max(*count, 1) * sizeof(int32), MCXT_ALLOC_HUGE);
@@ -203,8 +202,8 @@ user_set_members(const UserSet *set, int64 *count)
 bytea *
 user_set_to_bytes(UserSet *set)
 {
-	size_t		size;
-	bytea	   *bytes;
+	size_t size;
+	bytea *bytes;
 
 	roaring_bitmap_run_optimize(set);
 	size = roaring_bitmap_portable_size_in_bytes(set);

@@ -16,8 +16,9 @@
 typedef roaring_bitmap_t UserSet;
 
 extern UserSet *user_set_create(void);
-extern UserSet *user_set_adopt(UserSet *set);	/* result of a library call: freed with the current context */
-extern UserSet *user_set_from_bytes(const bytea *bytes);	/* XX001 unless valid */
+extern UserSet *
+user_set_adopt(UserSet *set); /* result of a library call: freed with the current context */
+extern UserSet *user_set_from_bytes(const bytea *bytes); /* XX001 unless valid */
 extern bytea *user_set_to_bytes(UserSet *set);
 
 /* The members, ascending, palloc'd: an iterator that every release of the library has. */
@@ -26,4 +27,4 @@ extern int32 *user_set_members(const UserSet *set, int64 *count);
 /* Says why the bytes are no valid set; NULL if they are one. Needs no database. */
 extern const char *user_set_problem(const unsigned char *bytes, size_t size);
 
-#endif							/* DASHIE_USER_SET_H */
+#endif /* DASHIE_USER_SET_H */

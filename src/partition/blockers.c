@@ -66,7 +66,7 @@ dashie_lock_text(const LockNeed *needs, int nneeds)
 {
 	StringInfoData text;
 	static const char *const names[] = {
-		"", "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE",
+		"",		 "ACCESS SHARE",		"ROW SHARE", "ROW EXCLUSIVE",	"SHARE UPDATE EXCLUSIVE",
 		"SHARE", "SHARE ROW EXCLUSIVE", "EXCLUSIVE", "ACCESS EXCLUSIVE"};
 
 	initStringInfo(&text);

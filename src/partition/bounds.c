@@ -32,7 +32,7 @@ add_days(RangeList *list, TimestampTz from, TimestampTz upto, pg_tz *zone)
 		TimestampTz end = Min(dashie_day_start(day + 1, zone), upto);
 
 		if (end <= from)
-			continue;			/* a day that the zone skipped */
+			continue; /* a day that the zone skipped */
 		if (list->count == list->room)
 		{
 			list->room = list->room == 0 ? 64 : list->room * 2;

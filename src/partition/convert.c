@@ -49,15 +49,15 @@ typedef struct Conversion
 	Oid new;
 	char *schema;
 	char *name;
-	char *old_name;				/* quoted and qualified, once renamed */
+	char *old_name; /* quoted and qualified, once renamed */
 	char *new_name;
 	BlockNumber blocks;
 	int64 rows;
 	int64 no_time;
 	int64 infinite_time;
-	int64 far_time;				/* outside the days that dashie computes with */
-	Bitmapset *days;			/* with rows, counted from DASHIE_MIN_DAY */
-	List *afterwards;			/* statements to run when the old names are free again */
+	int64 far_time;	  /* outside the days that dashie computes with */
+	Bitmapset *days;  /* with rows, counted from DASHIE_MIN_DAY */
+	List *afterwards; /* statements to run when the old names are free again */
 } Conversion;
 
 static void
@@ -65,7 +65,7 @@ run_all(List *commands)
 {
 	ListCell *lc;
 
-	foreach(lc, commands)
+	foreach (lc, commands)
 		dashie_command(lfirst(lc));
 }
 
@@ -81,7 +81,7 @@ survey(Conversion *conversion)
 	TimestampTz first = dashie_day_start(DASHIE_MIN_DAY, zone);
 	TimestampTz last = dashie_day_start(DASHIE_MAX_DAY, zone);
 	TimestampTz begin = 0;
-	TimestampTz end = 0;		/* [begin, end) is the day of the last row: most rows share it */
+	TimestampTz end = 0; /* [begin, end) is the day of the last row: most rows share it */
 	Relation rel = relation_open(conversion->old, AccessExclusiveLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	DashieScan *scan;
@@ -123,8 +123,8 @@ refuse_obstacles(const Conversion *conversion)
 	ListCell *lc;
 
 	if (conversion->no_time > 0)
-		found = lappend(found, psprintf(INT64_FORMAT " row(s) without a timestamp",
-										conversion->no_time));
+		found = lappend(found,
+						psprintf(INT64_FORMAT " row(s) without a timestamp", conversion->no_time));
 	if (conversion->infinite_time > 0)
 		found = lappend(found, psprintf(INT64_FORMAT " row(s) with an infinite timestamp",
 										conversion->infinite_time));
@@ -136,7 +136,7 @@ refuse_obstacles(const Conversion *conversion)
 		return;
 
 	initStringInfo(&detail);
-	foreach(lc, found)
+	foreach (lc, found)
 		appendStringInfo(&detail, "%s%s", detail.len > 0 ? "\n" : "", (char *) lfirst(lc));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -175,13 +175,13 @@ move_aside(Conversion *conversion)
 	ListCell *lc;
 
 	relation_close(rel, NoLock);
-	dashie_command(psprintf("ALTER TABLE %s RENAME TO %s", conversion->new_name,
-							quote_identifier(name)));
+	dashie_command(
+		psprintf("ALTER TABLE %s RENAME TO %s", conversion->new_name, quote_identifier(name)));
 	conversion->old_name = quote_qualified_identifier(conversion->schema, name);
-	foreach(lc, indexes)
-		dashie_command(psprintf(
-			"ALTER INDEX %s RENAME TO %s", dashie_relation_name(lfirst_oid(lc)),
-			quote_identifier(free_name(get_rel_name(lfirst_oid(lc)), namespace))));
+	foreach (lc, indexes)
+		dashie_command(
+			psprintf("ALTER INDEX %s RENAME TO %s", dashie_relation_name(lfirst_oid(lc)),
+					 quote_identifier(free_name(get_rel_name(lfirst_oid(lc)), namespace))));
 	/* policies that bind the owner too would hide rows from the copy */
 	if (forced)
 	{
@@ -336,8 +336,7 @@ dashie_partition_convert(Oid plain, PartitionCreateParent create, void *arg)
 	run_all(conversion.afterwards);
 	dashie_query_end();
 
-	ereport(NOTICE,
-			(errmsg("table \"%s.%s\" is partitioned now: " INT64_FORMAT " rows, %d days",
-					conversion.schema, conversion.name, conversion.rows,
-					bms_num_members(conversion.days))));
+	ereport(NOTICE, (errmsg("table \"%s.%s\" is partitioned now: " INT64_FORMAT " rows, %d days",
+							conversion.schema, conversion.name, conversion.rows,
+							bms_num_members(conversion.days))));
 }

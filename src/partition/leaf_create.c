@@ -120,7 +120,7 @@ references_any(Oid relid, List *others)
 
 	if (rel == NULL)
 		return false;
-	foreach(lc, RelationGetFKeyList(rel))
+	foreach (lc, RelationGetFKeyList(rel))
 	{
 		Oid other = ((ForeignKeyCacheInfo *) lfirst(lc))->confrelid;
 
@@ -144,16 +144,16 @@ dashie_partition_create_locks(Oid parent, int *nneeds)
 	LockNeed *needs = palloc0((list_length(keys) + 1) * sizeof(LockNeed));
 	ListCell *lc;
 
-	foreach(lc, keys)
-		referenced = list_append_unique_oid(referenced,
-											((ForeignKeyCacheInfo *) lfirst(lc))->confrelid);
+	foreach (lc, keys)
+		referenced =
+			list_append_unique_oid(referenced, ((ForeignKeyCacheInfo *) lfirst(lc))->confrelid);
 	relation_close(rel, AccessShareLock);
 
 	needs[0].relid = parent;
 	needs[0].mode = ShareUpdateExclusiveLock;
 	*nneeds = 1;
 	for (int second = 0; second < 2; second++)
-		foreach(lc, referenced)
+		foreach (lc, referenced)
 			if (references_any(lfirst_oid(lc), referenced) == (second == 1))
 			{
 				needs[*nneeds].relid = lfirst_oid(lc);
@@ -179,8 +179,7 @@ make_table(Oid parent, const char *parent_name, Oid tablespace, const char *name
 	appendStringInfo(&sql, "CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY)", qualified,
 					 parent_name);
 	if (OidIsValid(tablespace))
-		appendStringInfo(&sql, " TABLESPACE %s",
-						 quote_identifier(get_tablespace_name(tablespace)));
+		appendStringInfo(&sql, " TABLESPACE %s", quote_identifier(get_tablespace_name(tablespace)));
 	dashie_command(sql.data);
 
 	relid = get_relname_relid(name, namespace);
@@ -223,7 +222,8 @@ dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, i
 	for (int i = 0; i < nranges; i++)
 		dashie_command(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 								parent_name, quote_qualified_identifier(schema, list_nth(names, i)),
-								instant_literal(ranges[i].lower), instant_literal(ranges[i].upper)));
+								instant_literal(ranges[i].lower),
+								instant_literal(ranges[i].upper)));
 	dashie_query_end();
 	return names;
 }
@@ -242,7 +242,7 @@ secure(Oid parent, Oid relid, char relkind)
 	if (dashie_rights_differ(parent, relid))
 		dashie_copy_rights(parent, relid, true);
 	if (relkind == RELKIND_PARTITIONED_TABLE)
-		foreach(lc, find_inheritance_children(relid, NoLock))
+		foreach (lc, find_inheritance_children(relid, NoLock))
 			secure(parent, lfirst_oid(lc), get_rel_relkind(lfirst_oid(lc)));
 }
 

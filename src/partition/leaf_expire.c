@@ -32,9 +32,9 @@ typedef struct Removal
 {
 	PartitionPass *pass;
 	const PartitionLeaf *leaf;
-	LockNeed needs[2];			/* parent, leaf */
-	bool truncate;				/* else drop */
-	bool gone;					/* out: someone else removed it, or its bounds are others now */
+	LockNeed needs[2]; /* parent, leaf */
+	bool truncate;	   /* else drop */
+	bool gone;		   /* out: someone else removed it, or its bounds are others now */
 } Removal;
 
 static bool
@@ -135,10 +135,9 @@ dashie_partition_remove(PartitionPass *pass)
 		removal.needs[1].relid = leaf->relid;
 		removal.needs[0].mode = removal.needs[1].mode = AccessExclusiveLock;
 		dashie_partition_measure(leaf->relid, &action.rows, &action.bytes);
-		action.reason =
-			psprintf("older than the retention of %s",
-					 DatumGetCString(DirectFunctionCall1(interval_out,
-														 PointerGetDatum(pass->window.keep))));
+		action.reason = psprintf(
+			"older than the retention of %s",
+			DatumGetCString(DirectFunctionCall1(interval_out, PointerGetDatum(pass->window.keep))));
 
 		/* once the parent was not to be had, only what does without it: emptying leaves */
 		if (result == REMOVAL_BLOCKED &&

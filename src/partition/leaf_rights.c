@@ -50,7 +50,8 @@ static const char *const grant_all =
 	"         FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
 	"        WHERE c.oid = $1 AND a.grantee <> c.relowner"
 	"       UNION"
-	"       SELECT pg_catalog.format('%s (%I)', a.privilege_type, t.attname), a.grantee, a.is_grantable"
+	"       SELECT pg_catalog.format('%s (%I)', a.privilege_type, t.attname), a.grantee, "
+	"a.is_grantable"
 	"         FROM pg_catalog.pg_class c, pg_catalog.pg_attribute t,"
 	"              pg_catalog.aclexplode(t.attacl) a"
 	"        WHERE c.oid = $1 AND t.attrelid = c.oid AND NOT t.attisdropped"
@@ -73,7 +74,8 @@ static const char *const rights_differ =
 	"    FROM pg_catalog.pg_class c, pg_catalog.pg_attribute t, pg_catalog.aclexplode(t.attacl) a"
 	"   WHERE c.oid IN ($1, $2) AND t.attrelid = c.oid AND NOT t.attisdropped"
 	"     AND a.grantee <> c.relowner),"
-	" r AS (SELECT oid, pg_catalog.concat_ws(' ', privilege_type, attname, grantee, is_grantable) AS what"
+	" r AS (SELECT oid, pg_catalog.concat_ws(' ', privilege_type, attname, grantee, is_grantable) "
+	"AS what"
 	"         FROM g"
 	"       UNION ALL"
 	"       SELECT polrelid, pg_catalog.concat_ws(' ', polname, polcmd, polpermissive, polroles)"
@@ -100,7 +102,7 @@ run_generated(const char *generator, Oid source, Oid target)
 	nrows = dashie_query(generator, 2, types, values, NULL);
 	for (uint64 i = 0; i < nrows; i++)
 		commands = lappend(commands, dashie_field_text(i, 1));
-	foreach(lc, commands)
+	foreach (lc, commands)
 		dashie_command(lfirst(lc));
 }
 
@@ -194,7 +196,7 @@ copy_policies(Oid from, Oid to)
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
 
-	foreach(lc, commands)
+	foreach (lc, commands)
 		dashie_command(lfirst(lc));
 }
 

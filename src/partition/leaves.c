@@ -45,17 +45,15 @@ dashie_partition_open_parent(Oid relid, LOCKMODE lockmode)
 	PartitionKey key;
 
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"widget_analytics\" does not exist any more")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table \"widget_analytics\" does not exist any more")));
 	key = rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? RelationGetPartitionKey(rel) : NULL;
 	if (key == NULL || key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
 		key->partattrs[0] == 0 || key->parttypid[0] != TIMESTAMPTZOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is not partitioned by range of one timestamptz column",
-						RelationGetRelationName(rel)),
-				 errhint("Run SELECT dashie.enable('widget_analytics').")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" is not partitioned by range of one timestamptz column",
+							   RelationGetRelationName(rel)),
+						errhint("Run SELECT dashie.enable('widget_analytics').")));
 	return rel;
 }
 
@@ -90,7 +88,7 @@ dashie_partition_read(Relation parent)
 
 	set->leaves = palloc0((list_length(children) + 1) * sizeof(PartitionLeaf));
 	set->ranges = palloc0((list_length(children) + 1) * sizeof(PartitionRange));
-	foreach(lc, children)
+	foreach (lc, children)
 	{
 		Oid relid = lfirst_oid(lc);
 		HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
@@ -101,7 +99,7 @@ dashie_partition_read(Relation parent)
 		bool isnull;
 
 		if (!HeapTupleIsValid(tuple))
-			continue;			/* gone since the list was read */
+			continue; /* gone since the list was read */
 		form = (Form_pg_class) GETSTRUCT(tuple);
 		bound = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relpartbound, &isnull);
 		if (!isnull)
@@ -219,7 +217,7 @@ dashie_partition_measure(Oid relid, int64 *rows, int64 *bytes)
 		ListCell *lc;
 
 		*rows = *bytes = 0;
-		foreach(lc, children)
+		foreach (lc, children)
 		{
 			int64 child_rows;
 			int64 child_bytes;

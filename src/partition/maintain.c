@@ -43,7 +43,7 @@ typedef struct Maintenance
 	int guc_nest;
 	int nmissing;
 	PartitionRange *missing;
-	List *names;				/* of the partitions just made */
+	List *names; /* of the partitions just made */
 } Maintenance;
 
 /*
@@ -63,9 +63,8 @@ dashie_partition_blocked(PartitionPass *pass, ErrorData *error, const LockNeed *
 	else if (error->sqlerrcode == ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST ||
 			 error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED)
 	{
-		action->reason = error->detail == NULL
-							 ? error->message
-							 : psprintf("%s: %s", error->message, error->detail);
+		action->reason = error->detail == NULL ? error->message
+											   : psprintf("%s: %s", error->message, error->detail);
 		return false;
 	}
 	else
@@ -196,8 +195,9 @@ create_pass(Maintenance *work)
 		error = dashie_attempt(create_missing, work);
 	if (error != NULL)
 	{
-		PartitionAction action = {"blocked", NULL, work->missing[0].lower,
-								  work->missing[work->nmissing - 1].upper, -1, -1};
+		PartitionAction action = {
+			"blocked", NULL, work->missing[0].lower, work->missing[work->nmissing - 1].upper,
+			-1,		   -1};
 
 		if (!dashie_partition_blocked(&work->pass, error, needs, nneeds, &action))
 			ReThrowError(error);
@@ -234,14 +234,15 @@ report_detaching(Maintenance *work)
 	for (int i = 0; i < work->pass.set->count; i++)
 	{
 		const PartitionLeaf *leaf = &work->pass.set->leaves[i];
-		PartitionAction action = {"blocked", leaf->name, leaf->range.lower, leaf->range.upper,
-								  -1, -1};
+		PartitionAction action = {"blocked",		 leaf->name, leaf->range.lower,
+								  leaf->range.upper, -1,		 -1};
 
 		if (!leaf->detaching || leaf->range.upper <= work->pass.window.cutoff ||
 			leaf->range.lower >= work->pass.window.upto)
 			continue;
-		action.reason = "takes no rows, because DETACH CONCURRENTLY was begun and not finished: run "
-						"ALTER TABLE ... DETACH PARTITION ... FINALIZE";
+		action.reason =
+			"takes no rows, because DETACH CONCURRENTLY was begun and not finished: run "
+			"ALTER TABLE ... DETACH PARTITION ... FINALIZE";
 		work->pass.report(&action, work->pass.report_arg);
 	}
 }
@@ -411,8 +412,8 @@ dashie_partitions_list(PG_FUNCTION_ARGS)
 			nulls[3] = nrows < 0;
 			values[4] = Int64GetDatum(nbytes);
 			nulls[4] = nbytes < 0;
-			values[5] = instant_or_null(dashie_partition_drop_at(&window, leaf->range.upper),
-										&nulls[5]);
+			values[5] =
+				instant_or_null(dashie_partition_drop_at(&window, leaf->range.upper), &nulls[5]);
 			values[6] = whole_days_until(covered, window.now, &nulls[6]);
 			dashie_rows_put(&rows, values, nulls);
 		}

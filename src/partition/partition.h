@@ -39,15 +39,15 @@ extern void dashie_partition_convert(Oid plain, PartitionCreateParent create, vo
 /* A thing that maintenance did, would do, or could not do. */
 typedef struct PartitionAction
 {
-	const char *action;			/* "create", "remove" or "blocked" */
-	const char *partition;		/* name without schema; NULL where it is about several */
-	TimestampTz lower;			/* DT_NOBEGIN: without bound */
-	TimestampTz upper;			/* DT_NOEND: without bound */
-	int64 rows;					/* estimate; -1: not known */
-	int64 bytes;				/* with indexes and TOAST; -1: not known */
+	const char *action;	   /* "create", "remove" or "blocked" */
+	const char *partition; /* name without schema; NULL where it is about several */
+	TimestampTz lower;	   /* DT_NOBEGIN: without bound */
+	TimestampTz upper;	   /* DT_NOEND: without bound */
+	int64 rows;			   /* estimate; -1: not known */
+	int64 bytes;		   /* with indexes and TOAST; -1: not known */
 	const char *reason;
-	const char *locks;			/* with dry_run: what the step locks; else NULL */
-	const char *blocked_by;		/* who holds a lock in the way now; NULL: nobody */
+	const char *locks;		/* with dry_run: what the step locks; else NULL */
+	const char *blocked_by; /* who holds a lock in the way now; NULL: nobody */
 } PartitionAction;
 
 typedef void (*PartitionReport)(const PartitionAction *action, void *arg);
@@ -58,8 +58,8 @@ typedef void (*PartitionReport)(const PartitionAction *action, void *arg);
  * for each of them, and for each that could not be removed; its argument lives
  * until the call returns.  Quiet where widget_analytics is not enabled.
  */
-extern void dashie_partition_expire(const DashieGuard *guard, bool dry_run, PartitionReport report,
-									void *arg);
+extern void
+dashie_partition_expire(const DashieGuard *guard, bool dry_run, PartitionReport report, void *arg);
 
 /* The same as steps of a job: emptying and dropping are transactions of their own. */
 extern bool dashie_partition_expire_step(JobStep *step);
@@ -85,26 +85,26 @@ typedef struct PartitionRange
 /* bounds.c */
 extern int dashie_bounds_missing(const PartitionRange *existing, int nexisting, TimestampTz from,
 								 TimestampTz upto, pg_tz *zone, PartitionRange **missing);
-extern TimestampTz dashie_bounds_covered_until(const PartitionRange *existing, int nexisting,
-											   TimestampTz at);
+extern TimestampTz
+dashie_bounds_covered_until(const PartitionRange *existing, int nexisting, TimestampTz at);
 extern int dashie_bounds_compare(const void *a, const void *b);
 
 /* One attached partition, as the catalog has it. */
 typedef struct PartitionLeaf
 {
-	PartitionRange range;		/* first, so that leaves sort as ranges do */
+	PartitionRange range; /* first, so that leaves sort as ranges do */
 	Oid relid;
 	char *name;
 	char relkind;
-	bool detaching;				/* DETACH CONCURRENTLY was begun and not finished */
+	bool detaching; /* DETACH CONCURRENTLY was begun and not finished */
 } PartitionLeaf;
 
 typedef struct PartitionSet
 {
 	int count;
-	PartitionLeaf *leaves;		/* by bounds */
-	PartitionRange *ranges;		/* the same bounds alone */
-	char *default_partition;	/* its name, or NULL */
+	PartitionLeaf *leaves;	 /* by bounds */
+	PartitionRange *ranges;	 /* the same bounds alone */
+	char *default_partition; /* its name, or NULL */
 } PartitionSet;
 
 typedef struct LockNeed
@@ -120,8 +120,8 @@ typedef struct PartitionWindow
 	TimestampTz now;
 	TimestampTz from;
 	TimestampTz upto;
-	TimestampTz cutoff;			/* an upper bound up to here has expired; DT_NOBEGIN: none */
-	Interval *keep;				/* NULL: for ever */
+	TimestampTz cutoff; /* an upper bound up to here has expired; DT_NOBEGIN: none */
+	Interval *keep;		/* NULL: for ever */
 } PartitionWindow;
 
 /* leaves.c */
@@ -135,8 +135,8 @@ extern void dashie_partition_measure(Oid relid, int64 *rows, int64 *bytes);
 /* leaf_create.c */
 extern int dashie_partition_missing(Relation parent, const PartitionSet *set,
 									const PartitionWindow *window, PartitionRange **missing);
-extern List *dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges,
-									 int lock_budget_ms);
+extern List *
+dashie_partition_create(Oid parent, const PartitionRange *ranges, int nranges, int lock_budget_ms);
 extern char *dashie_partition_name(Oid parent, DateADT day);
 extern LockNeed *dashie_partition_create_locks(Oid parent, int *nneeds);
 
@@ -147,18 +147,18 @@ typedef struct PartitionPass
 	PartitionWindow window;
 	PartitionSet *set;
 	int lock_budget_ms;
-	bool steps;					/* emptying and dropping are transactions of their own */
+	bool steps; /* emptying and dropping are transactions of their own */
 	bool dry_run;
 	PartitionReport report;
 	void *report_arg;
-	char *blocker;				/* who holds the lock that was last not to be had */
-	int64 rows;					/* estimate of the rows removed */
+	char *blocker; /* who holds the lock that was last not to be had */
+	int64 rows;	   /* estimate of the rows removed */
 } PartitionPass;
 
 typedef enum PartitionRemoval
 {
 	REMOVED_NOTHING,
-	REMOVED_ONE,				/* with steps: emptied or dropped */
+	REMOVED_ONE, /* with steps: emptied or dropped */
 	REMOVAL_BLOCKED
 } PartitionRemoval;
 
@@ -183,4 +183,4 @@ extern char *dashie_lock_text(const LockNeed *needs, int nneeds);
 extern ErrorData *dashie_attempt(void (*work)(void *), void *arg);
 extern bool dashie_is_blocked(const ErrorData *error);
 
-#endif							/* DASHIE_PARTITION_H */
+#endif /* DASHIE_PARTITION_H */

@@ -32,10 +32,10 @@
 
 PG_FUNCTION_INFO_V1(dashie_disable);
 
-/*
- * Drops the triggers that call functions of ours.  One that is ENABLE ALWAYS
- * guards rows that the law wants kept: it goes with the extension alone.
- */
+/* Guards rows that the law wants kept: it goes with the extension alone. */
+#define GUARD_FUNCTION "stripe_guard"
+
+/* Drops the triggers that call functions of ours, but for the guard. */
 static void
 drop_triggers(Oid relid)
 {
@@ -47,8 +47,9 @@ drop_triggers(Oid relid)
 	{
 		Trigger *trigger = &rel->trigdesc->triggers[i];
 
-		if (!trigger->tgisinternal && trigger->tgenabled != TRIGGER_FIRES_ALWAYS &&
-			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) == dashie_extension_oid())
+		if (!trigger->tgisinternal &&
+			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) == dashie_extension_oid() &&
+			strcmp(get_func_name(trigger->tgfoid), GUARD_FUNCTION) != 0)
 			commands = lappend(commands,
 							   psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
 										dashie_relation_name(relid)));
