@@ -41,6 +41,13 @@ UPDATE public.user_sessions SET country_code = 'DE' WHERE id = pg_temp.u(14);
 SELECT * FROM dashie.changed_range ORDER BY "from";
 DELETE FROM dashie.changed_range;
 
+-- a session that plays a replica, as some restores do, is no exception
+SET session_replication_role = replica;
+DELETE FROM public.user_sessions WHERE id = pg_temp.u(10);
+RESET session_replication_role;
+SELECT * FROM dashie.changed_range ORDER BY "from";
+DELETE FROM dashie.changed_range;
+
 -- a transaction that is rolled back leaves nothing; a savepoint may leave more, never less
 BEGIN;
 DELETE FROM public.user_sessions WHERE id = pg_temp.u(13);
