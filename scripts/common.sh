@@ -160,13 +160,14 @@ end_work() {
 	if [ -n "$WORK" ] && [ -z "$KEEP_WORK" ]; then
 		find "$WORK" -name postmaster.pid 2>/dev/null | while read -r file; do
 			pid=$(head -n 1 "$file" 2>/dev/null)
-			case $(readlink "/proc/$pid/cwd" 2>/dev/null) in
+			# a stale file may name a process that is somebody else's by now
+			case $(readlink "/proc/$pid/cwd" 2>/dev/null || echo "$WORK/unknown") in
 				"$WORK"/*) ;;
 				*) continue ;;
 			esac
 			kill -INT "$pid" 2>/dev/null
 			for tries in $(seq 100); do
-				[ -e "/proc/$pid" ] || break
+				kill -0 "$pid" 2>/dev/null || break
 				[ "$tries" != 80 ] || kill -QUIT "$pid" 2>/dev/null
 				sleep 0.1
 			done
