@@ -11,12 +11,11 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "common/arrays.h"
 #include "common/query.h"
 #include "common/rows.h"
 #include "jobs/job.h"
@@ -79,60 +78,42 @@ write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *co
 	int ndays = to - from + 1;
 	DayPage *pages;
 	DayCounts *counts;
-	Datum *values[OUT_COLUMNS];
-	bool *nulls[OUT_COLUMNS];
-	int n = 0;
-	Oid array_types[OUT_COLUMNS + 1];
-	Datum arguments[OUT_COLUMNS + 1];
+	DashieArrays rows;
 	int64 changed;
 
 	if (ndays <= 0)
 		return 0;
 	pages = pages_load(metrics, from, to, false);
 	counts = count_users(metrics, from, to);
-	for (int i = 0; i < OUT_COLUMNS; i++)
-	{
-		values[i] = palloc0(ndays * sizeof(Datum));
-		nulls[i] = palloc0(ndays * sizeof(bool));
-	}
+	dashie_arrays_init(&rows, types, OUT_COLUMNS, ndays);
 	for (int i = 0; i < ndays; i++)
 	{
 		DayPage *page = &pages[i];
+		int n = rows.nrows;
 
 		if (!page->stored || (page->dirty && page->day >= metrics->first_open_day))
 			continue;
-		values[OUT_DATE][n] = DateADTGetDatum(page->day);
-		values[OUT_SIGNUPS][n] = Int64GetDatum(counts[i].signups);
-		nulls[OUT_SIGNUPS][n] = !metrics->has_signups;
-		values[OUT_RETURNING][n] = Int64GetDatum(page->returning);
-		nulls[OUT_RETURNING][n] = !page->has_sessions;
-		values[OUT_DASHBOARDS][n] = Int64GetDatum(page->ndashboards);
-		nulls[OUT_DASHBOARDS][n] = !page->has_dashboards;
-		values[OUT_SESSIONS][n] = Int64GetDatum(page->sessions);
-		nulls[OUT_SESSIONS][n] = !page->has_sessions;
-		nulls[OUT_AVERAGE][n] = !page->has_sessions || page->ended == 0;
-		if (!nulls[OUT_AVERAGE][n])
-			values[OUT_AVERAGE][n] = average_minutes(page->duration, page->ended);
-		values[OUT_CONVERSIONS][n] = Int64GetDatum(counts[i].conversions);
-		nulls[OUT_CONVERSIONS][n] = !OidIsValid(metrics->stripe_rel);
-		values[OUT_COMPUTED][n] = BoolGetDatum(computed[i]);
-		n++;
+		rows.values[OUT_DATE][n] = DateADTGetDatum(page->day);
+		rows.values[OUT_SIGNUPS][n] = Int64GetDatum(counts[i].signups);
+		rows.nulls[OUT_SIGNUPS][n] = !metrics->has_signups;
+		rows.values[OUT_RETURNING][n] = Int64GetDatum(page->returning);
+		rows.nulls[OUT_RETURNING][n] = !page->has_sessions;
+		rows.values[OUT_DASHBOARDS][n] = Int64GetDatum(page->ndashboards);
+		rows.nulls[OUT_DASHBOARDS][n] = !page->has_dashboards;
+		rows.values[OUT_SESSIONS][n] = Int64GetDatum(page->sessions);
+		rows.nulls[OUT_SESSIONS][n] = !page->has_sessions;
+		rows.nulls[OUT_AVERAGE][n] = !page->has_sessions || page->ended == 0;
+		if (!rows.nulls[OUT_AVERAGE][n])
+			rows.values[OUT_AVERAGE][n] = average_minutes(page->duration, page->ended);
+		rows.values[OUT_CONVERSIONS][n] = Int64GetDatum(counts[i].conversions);
+		rows.nulls[OUT_CONVERSIONS][n] = !OidIsValid(metrics->stripe_rel);
+		rows.values[OUT_COMPUTED][n] = BoolGetDatum(computed[i]);
+		rows.nrows++;
 	}
 
-	for (int i = 0; i < OUT_COLUMNS; i++)
-	{
-		int lower = 1;
-		int16 length;
-		bool byval;
-		char align;
-
-		get_typlenbyvalalign(types[i], &length, &byval, &align);
-		array_types[i] = get_array_type(types[i]);
-		arguments[i] = PointerGetDatum(
-			construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i], length, byval, align));
-	}
-	array_types[OUT_COLUMNS] = TIMESTAMPTZOID;
-	arguments[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
+	dashie_arrays_finish(&rows);
+	rows.parameter_types[OUT_COLUMNS] = TIMESTAMPTZOID;
+	rows.parameters[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
 
 	dashie_query_begin();
 	changed = (int64) dashie_query(
@@ -158,7 +139,7 @@ write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *co
 			" OR excluded.date IN (SELECT c.date FROM unnest($1, $8) AS c (date, computed)"
 			" WHERE c.computed)",
 			dashie_relation_name(daily)),
-		OUT_COLUMNS + 1, array_types, arguments, NULL);
+		OUT_COLUMNS + 1, rows.parameter_types, rows.parameters, NULL);
 	dashie_query_end();
 	return changed;
 }

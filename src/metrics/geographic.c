@@ -14,14 +14,13 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "common/application.h"
+#include "common/arrays.h"
 #include "common/query.h"
 #include "common/rows.h"
 #include "common/setting.h"
@@ -201,56 +200,38 @@ static int64
 write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, bool has_tiers)
 {
 	static const Oid types[OUT_COLUMNS] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, NUMERICOID};
-	Datum *values[OUT_COLUMNS];
-	bool *nulls[OUT_COLUMNS];
-	int n = 0;
-	Oid array_types[OUT_COLUMNS + 1];
-	Datum arguments[OUT_COLUMNS + 1];
+	DashieArrays rows;
 	char *name = dashie_relation_name(geographic);
 	int64 changed;
 
-	for (int i = 0; i < OUT_COLUMNS; i++)
-	{
-		values[i] = palloc0(COUNTRIES * sizeof(Datum));
-		nulls[i] = palloc0(COUNTRIES * sizeof(bool));
-	}
+	dashie_arrays_init(&rows, types, OUT_COLUMNS, COUNTRIES);
 	for (int i = 0; i < COUNTRIES; i++)
 	{
 		const CountryCounts *country = &counts[i];
+		int n = rows.nrows;
 		char code[3] = {(char) ('A' + i / 26), (char) ('A' + i % 26), '\0'};
 
 		if (country->users == 0)
 			continue;
-		values[OUT_COUNTRY][n] = CStringGetTextDatum(code);
-		values[OUT_USERS][n] = Int64GetDatum(country->users);
-		values[OUT_ACTIVE][n] = Int64GetDatum(country->active);
-		nulls[OUT_ACTIVE][n] = !OidIsValid(metrics->sessions_rel);
-		values[OUT_TRIAL][n] = Int64GetDatum(country->trial);
-		values[OUT_PAID][n] = Int64GetDatum(country->paid);
-		nulls[OUT_TRIAL][n] = nulls[OUT_PAID][n] = !has_tiers;
-		nulls[OUT_AVERAGE][n] = country->ended == 0;
+		rows.values[OUT_COUNTRY][n] = CStringGetTextDatum(code);
+		rows.values[OUT_USERS][n] = Int64GetDatum(country->users);
+		rows.values[OUT_ACTIVE][n] = Int64GetDatum(country->active);
+		rows.nulls[OUT_ACTIVE][n] = !OidIsValid(metrics->sessions_rel);
+		rows.values[OUT_TRIAL][n] = Int64GetDatum(country->trial);
+		rows.values[OUT_PAID][n] = Int64GetDatum(country->paid);
+		rows.nulls[OUT_TRIAL][n] = rows.nulls[OUT_PAID][n] = !has_tiers;
+		rows.nulls[OUT_AVERAGE][n] = country->ended == 0;
 		if (country->ended > 0)
-			values[OUT_AVERAGE][n] = average_minutes(country->duration, country->ended);
-		n++;
+			rows.values[OUT_AVERAGE][n] = average_minutes(country->duration, country->ended);
+		rows.nrows++;
 	}
-	for (int i = 0; i < OUT_COLUMNS; i++)
-	{
-		int lower = 1;
-		int16 length;
-		bool byval;
-		char align;
-
-		get_typlenbyvalalign(types[i], &length, &byval, &align);
-		array_types[i] = get_array_type(types[i]);
-		arguments[i] = PointerGetDatum(
-			construct_md_array(values[i], nulls[i], 1, &n, &lower, types[i], length, byval, align));
-	}
-	array_types[OUT_COLUMNS] = TIMESTAMPTZOID;
-	arguments[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
+	dashie_arrays_finish(&rows);
+	rows.parameter_types[OUT_COLUMNS] = TIMESTAMPTZOID;
+	rows.parameters[OUT_COLUMNS] = TimestampTzGetDatum(metrics->now);
 
 	dashie_query_begin();
 	changed = (int64) dashie_query(psprintf("DELETE FROM %s WHERE country_code <> ALL ($1)", name),
-								   1, array_types, arguments, NULL);
+								   1, rows.parameter_types, rows.parameters, NULL);
 	changed += (int64) dashie_query(
 		psprintf(
 			"INSERT INTO %s AS g (country_code, total_users, active_users_30d, trial_users,"
@@ -267,7 +248,7 @@ write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, b
 			" IS DISTINCT FROM (excluded.total_users, excluded.active_users_30d,"
 			" excluded.trial_users, excluded.paid_users, excluded.avg_session_duration_minutes)",
 			name),
-		OUT_COLUMNS + 1, array_types, arguments, NULL);
+		OUT_COLUMNS + 1, rows.parameter_types, rows.parameters, NULL);
 	dashie_query_end();
 	return changed;
 }

@@ -18,14 +18,13 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "storage/lockdefs.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "access/table.h"
+#include "common/arrays.h"
 #include "common/query.h"
 #include "common/relation.h"
 #include "metrics/engine.h"
@@ -430,53 +429,15 @@ numbers_load(Metrics *metrics)
 	MemoryContextSwitchTo(old);
 }
 
-/* A column of rows to be written: values and nulls, grown as rows are added. */
-typedef struct ColumnBuffer
-{
-	Datum *values;
-	bool *nulls;
-} ColumnBuffer;
-
-static Datum
-column_array(const ColumnBuffer *column, int nrows, Oid type)
-{
-	int16 typlen;
-	bool typbyval;
-	char typalign;
-	int lower = 1;
-
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1, &nrows, &lower,
-											  type, typlen, typbyval, typalign));
-}
-
 static void
-write_rows(const char *sql, ColumnBuffer *columns, const Oid *types, int ncolumns, int nrows)
+write_rows(const char *sql, DashieArrays *rows)
 {
-	Oid array_types[10];
-	Datum values[10];
-
-	if (nrows == 0)
+	if (rows->nrows == 0)
 		return;
-	for (int i = 0; i < ncolumns; i++)
-	{
-		array_types[i] = get_array_type(types[i]);
-		values[i] = column_array(&columns[i], nrows, types[i]);
-	}
+	dashie_arrays_finish(rows);
 	dashie_query_begin();
-	dashie_query(sql, ncolumns, array_types, values, NULL);
+	dashie_query(sql, rows->ncolumns, rows->parameter_types, rows->parameters, NULL);
 	dashie_query_end();
-}
-
-static void
-alloc_columns(ColumnBuffer *columns, int ncolumns, int nrows)
-{
-	for (int i = 0; i < ncolumns; i++)
-	{
-		columns[i].values =
-			palloc_extended(nrows * sizeof(Datum), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-		columns[i].nulls = palloc0(nrows * sizeof(bool));
-	}
 }
 
 static void
@@ -484,40 +445,40 @@ store_users(Metrics *metrics, bool is_new, int count)
 {
 	static const Oid types[] = {INT4OID, UUIDOID, TIMESTAMPTZOID, BOOLOID, BOOLOID,
 								BOOLOID, TEXTOID, TIMESTAMPTZOID, UUIDOID, TIMESTAMPTZOID};
-	ColumnBuffer columns[lengthof(types)];
-	int row = 0;
+	DashieArrays rows;
 
-	alloc_columns(columns, lengthof(types), Max(count, 1));
+	dashie_arrays_init(&rows, types, lengthof(types), count);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
 		UserEntry *user = metrics->by_number[number];
+		int row = rows.nrows;
 		bool has_country;
 
 		if (user == NULL || user->is_new != is_new || !(user->is_new || user->changed))
 			continue;
 		has_country = user->country != NO_COUNTRY;
-		columns[0].values[row] = Int32GetDatum(user->number);
-		columns[1].values[row] = UUIDPGetDatum(&user->id);
-		columns[1].nulls[row] = user->departed;
-		columns[2].values[row] = TimestampTzGetDatum(user->signed_up_at);
-		columns[2].nulls[row] = !user->has_signup;
-		columns[3].values[row] = BoolGetDatum(user->signup_counts);
-		columns[4].values[row] = BoolGetDatum(user->anonymous);
-		columns[5].values[row] = BoolGetDatum(user->deleted);
+		rows.values[0][row] = Int32GetDatum(user->number);
+		rows.values[1][row] = UUIDPGetDatum(&user->id);
+		rows.nulls[1][row] = user->departed;
+		rows.values[2][row] = TimestampTzGetDatum(user->signed_up_at);
+		rows.nulls[2][row] = !user->has_signup;
+		rows.values[3][row] = BoolGetDatum(user->signup_counts);
+		rows.values[4][row] = BoolGetDatum(user->anonymous);
+		rows.values[5][row] = BoolGetDatum(user->deleted);
 		if (has_country)
 		{
 			char code[3] = {(char) (user->country >> 8), (char) (user->country & 0xFF), '\0'};
 
-			columns[6].values[row] = CStringGetTextDatum(code);
+			rows.values[6][row] = CStringGetTextDatum(code);
 		}
-		columns[6].nulls[row] = columns[7].nulls[row] = columns[8].nulls[row] = !has_country;
-		columns[7].values[row] = TimestampTzGetDatum(user->country_at);
-		columns[8].values[row] = UUIDPGetDatum(&user->country_session);
-		columns[9].values[row] = TimestampTzGetDatum(user->converted_at);
-		columns[9].nulls[row] = !user->converted;
-		row++;
+		rows.nulls[6][row] = rows.nulls[7][row] = rows.nulls[8][row] = !has_country;
+		rows.values[7][row] = TimestampTzGetDatum(user->country_at);
+		rows.values[8][row] = UUIDPGetDatum(&user->country_session);
+		rows.values[9][row] = TimestampTzGetDatum(user->converted_at);
+		rows.nulls[9][row] = !user->converted;
+		rows.nrows++;
 	}
-	Assert(row == count);
+	Assert(rows.nrows == count);
 	write_rows(is_new
 				   ? "INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
 					 " anonymous, deleted, country, country_at, country_session, converted_at)"
@@ -531,31 +492,31 @@ store_users(Metrics *metrics, bool is_new, int count)
 					 " signed_up_at, signup_counts, anonymous, deleted, country, country_at,"
 					 " country_session, converted_at)"
 					 " WHERE u.number = n.number",
-			   columns, types, lengthof(types), count);
+			   &rows);
 }
 
 static void
 store_dashboards(Metrics *metrics, int count)
 {
 	static const Oid types[] = {INT4OID, UUIDOID, INT4OID};
-	ColumnBuffer columns[lengthof(types)];
-	int row = 0;
+	DashieArrays rows;
 
-	alloc_columns(columns, lengthof(types), Max(count, 1));
+	dashie_arrays_init(&rows, types, lengthof(types), count);
 	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
 	{
 		DashboardEntry *dashboard = metrics->dashboard_by_number[number];
+		int row = rows.nrows;
 
 		if (dashboard == NULL || !dashboard->is_new)
 			continue;
-		columns[0].values[row] = Int32GetDatum(dashboard->number);
-		columns[1].values[row] = UUIDPGetDatum(&dashboard->id);
-		columns[2].values[row] = Int32GetDatum(dashboard->user_number);
-		row++;
+		rows.values[0][row] = Int32GetDatum(dashboard->number);
+		rows.values[1][row] = UUIDPGetDatum(&dashboard->id);
+		rows.values[2][row] = Int32GetDatum(dashboard->user_number);
+		rows.nrows++;
 	}
 	write_rows("INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
 			   " SELECT * FROM unnest($1, $2, $3)",
-			   columns, types, lengthof(types), count);
+			   &rows);
 }
 
 /*
