@@ -168,6 +168,31 @@ is(sql(q{SELECT count(*) FROM dashie.job_run WHERE name = 'close_stale_sessions'
 sql(q{SELECT dashie.set_job('apply_retention', 'default')});
 fast_sessions();
 
+# a deferred trigger of the table's owner runs with that owner's rights, and not
+# with those that the commit finds: the superuser's
+sql(q{
+	CREATE TABLE public.seen (who name);
+	CREATE FUNCTION public.spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NULL; END $$;
+	CREATE CONSTRAINT TRIGGER spy AFTER UPDATE ON public.user_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.spy()});
+sub stale_session
+{
+	sql(q{DELETE FROM public.seen; INSERT INTO public.user_sessions (user_id, started_at) VALUES ('00000000-0000-4000-8000-000000000001', now() - interval '1 day');
+		UPDATE dashie.job_state SET last_started = NULL, failures = 0, retry_at = NULL});
+}
+stale_session();
+eventually('SELECT count(*) > 0 FROM public.seen', 'a deferred trigger fires in the worker');
+is(sql('TABLE public.seen'), 'app', 'as the owner of the table');
+is(sql('SELECT dashie.stop_worker()'), 't', 'the worker is stopped');
+for my $call (q{CALL dashie.run_job('close_stale_sessions')}, q{BEGIN; CALL dashie.run_job('close_stale_sessions'); COMMIT})
+{
+	stale_session();
+	$node->safe_psql('live', $call);
+	is(sql('TABLE public.seen'), 'app', "the same when a superuser calls: $call");
+}
+eventually("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $launcher", 'the launcher is gone');
+$launcher = sql('SELECT dashie.start_worker()');
+sql('DROP TRIGGER spy ON public.user_sessions; DELETE FROM public.user_sessions');
+
 # stop and start
 is(sql('SELECT dashie.stop_worker()'), 't', 'stop_worker()');
 eventually("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $launcher", 'ends it');

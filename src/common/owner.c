@@ -28,7 +28,9 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -107,19 +109,35 @@ dashie_enter(DashieGuard *guard)
 	guard->guc_nest = NewGUCNestLevel();
 
 	if (superuser_arg(guard->caller) && !superuser_arg(guard->owner))
-		SetUserIdAndSecContext(guard->owner, guard->caller_context | SECURITY_LOCAL_USERID_CHANGE);
+		SetUserIdAndSecContext(guard->owner, guard->caller_context | SECURITY_RESTRICTED_OPERATION);
 
 	for (int i = 0; i < lengthof(pinned); i++)
 		pin(pinned[i].name, pinned[i].value);
 }
 
 /*
+ * Up to PostgreSQL 17 a deferred trigger runs with the rights that the commit
+ * finds.  Queued while we act as a table's owner, it would run that owner's
+ * code as the caller: as a superuser, in the worker.  So for the rest of the
+ * transaction nothing is deferred.  The security-restricted mode makes an error
+ * of what would be all the same.
+ */
+static void
+defer_nothing(void)
+{
+	ConstraintsSetStmt *statement = makeNode(ConstraintsSetStmt);
+
+	statement->constraints = NIL; /* all */
+	statement->deferred = false;
+	AfterTriggerSetState(statement);
+}
+
+/*
  * dashie_become makes "role" the current user until the next dashie_become()
- * or dashie_leave().  With deferred_triggers the security-restricted mode is
- * left out, under which queued deferred triggers would fail.
+ * or dashie_leave().
  */
 void
-dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers)
+dashie_become(const DashieGuard *guard, Oid role)
 {
 	if (!has_privs_of_role(guard->owner, role) || !has_privs_of_role(guard->caller, role))
 		ereport(
@@ -131,9 +149,14 @@ dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers)
 					   GetUserNameFromId(guard->owner, false),
 					   GetUserNameFromId(guard->caller, false))));
 
-	SetUserIdAndSecContext(role, guard->caller_context |
-									 (deferred_triggers ? SECURITY_LOCAL_USERID_CHANGE
-														: SECURITY_RESTRICTED_OPERATION));
+	if (role == guard->caller)
+	{
+		/* its own deferred triggers may wait for its own commit */
+		SetUserIdAndSecContext(role, guard->caller_context | SECURITY_LOCAL_USERID_CHANGE);
+		return;
+	}
+	defer_nothing();
+	SetUserIdAndSecContext(role, guard->caller_context | SECURITY_RESTRICTED_OPERATION);
 }
 
 /*
@@ -145,14 +168,9 @@ dashie_become_owner_of(const DashieGuard *guard, Oid relid)
 {
 	Relation rel = relation_open(relid, AccessShareLock);
 	Oid owner = rel->rd_rel->relowner;
-	bool deferred = false;
 
-	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
-		if (rel->trigdesc->triggers[i].tgdeferrable)
-			deferred = true;
 	relation_close(rel, NoLock);
-
-	dashie_become(guard, owner, deferred);
+	dashie_become(guard, owner);
 }
 
 void

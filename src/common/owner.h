@@ -19,7 +19,7 @@ typedef struct DashieGuard
 } DashieGuard;
 
 extern void dashie_enter(DashieGuard *guard);
-extern void dashie_become(const DashieGuard *guard, Oid role, bool deferred_triggers);
+extern void dashie_become(const DashieGuard *guard, Oid role);
 extern void dashie_become_owner_of(const DashieGuard *guard, Oid relid);
 extern void dashie_leave(DashieGuard *guard);
 
