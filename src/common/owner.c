@@ -31,6 +31,7 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -66,8 +67,13 @@ dashie_extension_oid(void)
 	return get_extension_oid("dashie", true);
 }
 
-Oid
-dashie_extension_owner(void)
+/*
+ * lock_extension keeps DROP EXTENSION and ALTER EXTENSION out until the end of
+ * the transaction, and returns the extension's owner.  Taken before any other
+ * lock of ours: DROP EXTENSION takes its locks in the same order.
+ */
+static Oid
+lock_extension(void)
 {
 	Oid extension = dashie_extension_oid();
 	Relation catalog;
@@ -76,23 +82,23 @@ dashie_extension_owner(void)
 	HeapTuple tuple;
 	Oid owner = InvalidOid;
 
-	if (!OidIsValid(extension))
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		catalog = table_open(ExtensionRelationId, AccessShareLock);
+		ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(extension));
+		scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+			owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		systable_endscan(scan);
+		table_close(catalog, AccessShareLock);
+	}
+	if (!OidIsValid(owner))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("extension \"dashie\" is not installed in this database"),
 						errhint("Run CREATE EXTENSION dashie.")));
-
-	catalog = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-
-	if (!OidIsValid(owner))
-		elog(ERROR, "extension %u vanished", extension);
 	return owner;
 }
 
@@ -105,7 +111,7 @@ void
 dashie_enter(DashieGuard *guard)
 {
 	GetUserIdAndSecContext(&guard->caller, &guard->caller_context);
-	guard->owner = dashie_extension_owner();
+	guard->owner = lock_extension();
 	guard->guc_nest = NewGUCNestLevel();
 
 	if (superuser_arg(guard->caller) && !superuser_arg(guard->owner))

@@ -24,7 +24,6 @@ extern void dashie_become_owner_of(const DashieGuard *guard, Oid relid);
 extern void dashie_leave(DashieGuard *guard);
 
 extern Oid dashie_extension_oid(void);
-extern Oid dashie_extension_owner(void);
 extern void dashie_require_owner(Oid relid);
 
 #endif /* DASHIE_OWNER_H */

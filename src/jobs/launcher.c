@@ -161,9 +161,6 @@ dashie_start_worker(PG_FUNCTION_ARGS)
 	BackgroundWorkerHandle *handle;
 	pid_t pid = 0;
 
-	/* fails where the extension is not installed */
-	(void) dashie_extension_owner();
-
 	if (RecoveryInProgress())
 		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 						errmsg("jobs do not run on a standby")));

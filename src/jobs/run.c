@@ -299,7 +299,13 @@ run_one(Runner *runner, const Job *job, bool only_if_due)
 		work(runner);
 		error = in_subtransaction(runner, release_lease);
 		if (error != NULL)
-			ReThrowError(error);
+		{
+			/* DROP EXTENSION in the middle of the run took the lease along */
+			if (!OidIsValid(dashie_extension_oid()))
+				runner->stopped = true;
+			else
+				ReThrowError(error);
+		}
 		error = commit(runner);
 		if (error != NULL)
 			ReThrowError(error);

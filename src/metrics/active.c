@@ -147,11 +147,9 @@ dashie_active_users(PG_FUNCTION_ARGS)
 		any |= compute[i];
 	}
 	if (lost > 0)
-		ereport(
-			NOTICE,
-			(errmsg(
-				"retention had removed the sessions of %d of the %d days before they were computed",
-				lost, days)));
+		ereport(NOTICE, (errmsg("nothing is known of %d of the %d days: retention closed them "
+								"before they were computed",
+								lost, days)));
 
 	users = user_set_create();
 	unite_stored(users, from, to, compute);

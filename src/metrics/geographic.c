@@ -87,11 +87,9 @@ read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
 	}
 	MemoryContextDelete(context);
 	if (lost > 0)
-		ereport(
-			NOTICE,
-			(errmsg(
-				"retention had removed the sessions of %d of the %d days before they were computed",
-				lost, WINDOW_DAYS)));
+		ereport(NOTICE, (errmsg("nothing is known of %d of the %d days: retention closed them "
+								"before they were computed",
+								lost, WINDOW_DAYS)));
 	return active;
 }
 

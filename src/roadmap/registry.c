@@ -11,9 +11,7 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -88,14 +86,9 @@ dashie_enabled_oid_required(const char *table_name)
 Relation
 dashie_registry_lock(void)
 {
-	Oid extension = dashie_extension_oid();
-	Relation registry;
+	Relation registry =
+		table_open(dashie_relation_oid("dashie", "enabled_table"), ShareRowExclusiveLock);
 
-	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	if (dashie_extension_oid() != extension)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("extension \"dashie\" was dropped meanwhile")));
-	registry = table_open(dashie_relation_oid("dashie", "enabled_table"), ShareRowExclusiveLock);
 	if (registry->rd_rel->relkind != RELKIND_RELATION)
 		elog(ERROR, "dashie.enabled_table is not a table");
 	return registry;
