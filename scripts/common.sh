@@ -51,8 +51,8 @@ as_server() {
 	fi
 }
 
-# find_postgres: PG_CONFIG from the environment, else the newest server with
-# development files, else what the distribution calls "postgresql".
+# find_postgres: PG_CONFIG from the environment, else the newest PostgreSQL
+# there is, else what the distribution calls "postgresql".
 find_postgres() {
 	local newest='' tree
 	if [ -z "${PG_CONFIG:-}" ]; then
@@ -84,8 +84,9 @@ package_for() {
 
 # install_missing: what building, the demo and the tests need, and no more.
 install_missing() {
-	local missing=() bindir=${PG_CONFIG%/*} libdir status=0
+	local missing=() bindir=${PG_CONFIG%/*} libdir headers status=0
 	libdir=$("$PG_CONFIG" --pkglibdir 2>/dev/null) || libdir=/usr/lib/postgresql/$PG_MAJOR/lib
+	headers=$("$PG_CONFIG" --includedir-server 2>/dev/null) || headers=/usr/include/postgresql/$PG_MAJOR/server
 
 	package_for make have make
 	package_for gcc have gcc
@@ -94,7 +95,8 @@ install_missing() {
 	package_for libipc-run-perl perl -MIPC::Run -e 1
 	package_for perl have prove
 	package_for "postgresql-$PG_MAJOR" test -x "$bindir/initdb"
-	package_for "postgresql-server-dev-$PG_MAJOR" test -e "$libdir/pgxs/src/makefiles/pgxs.mk"
+	# Debian has pg_config and pgxs.mk in the client's package, the headers elsewhere
+	package_for "postgresql-server-dev-$PG_MAJOR" test -e "$headers/postgres.h"
 	package_for "postgresql-$PG_MAJOR-cron" test -e "$libdir/pg_cron.so"
 	[ -z "${CI:-}" ] || package_for clang-format have clang-format
 	[ ${#missing[@]} -gt 0 ] || return 0
