@@ -24,7 +24,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings roadmap enable adopt partition metrics marks retention sessions billing jobs bad_input
+REGRESS = install settings roadmap enable adopt partition metrics metrics_damage marks retention sessions billing jobs bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest
 ISOLATION_OPTS = --inputdir=.

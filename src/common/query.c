@@ -52,6 +52,26 @@ dashie_command(const char *sql)
 		elog(ERROR, "SPI_execute: %s: %s", SPI_result_code_string(rc), sql);
 }
 
+/*
+ * dashie_query_types fails unless the columns of the result have the given
+ * types: whoever owns a table can give its columns others, and a Datum does
+ * not tell of which type it is.
+ */
+void
+dashie_query_types(int ncolumns, const Oid *types)
+{
+	TupleDesc desc = SPI_tuptable->tupdesc;
+
+	Assert(ncolumns == desc->natts);
+	for (int i = 0; i < ncolumns; i++)
+		if (TupleDescAttr(desc, i)->atttypid != types[i])
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("column \"%s\" has type %s, not %s",
+								   NameStr(TupleDescAttr(desc, i)->attname),
+								   format_type_be(TupleDescAttr(desc, i)->atttypid),
+								   format_type_be(types[i]))));
+}
+
 Datum
 dashie_field(uint64 row, int column, bool *isnull)
 {

@@ -23,6 +23,9 @@ dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, 
 /* Runs SQL without parameters, DDL for example. */
 extern void dashie_command(const char *sql);
 
+/* Fails unless the columns of the last dashie_query() have these types. */
+extern void dashie_query_types(int ncolumns, const Oid *types);
+
 /* Field of a row of the last dashie_query(). Pass-by-reference values live until dashie_query_end(). */
 extern Datum dashie_field(uint64 row, int column, bool *isnull);
 /* Field as text, palloc'd in the context outside SPI; NULL for NULL. */

@@ -261,6 +261,15 @@ dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull)
 	return slot_getattr(scan->slot, column->attnum, isnull);
 }
 
+const pg_uuid_t *
+dashie_scan_uuid(DashieScan *scan, const DashieColumn *column)
+{
+	bool isnull;
+	Datum value = dashie_scan_get(scan, column, &isnull);
+
+	return isnull ? NULL : DatumGetUUIDP(value);
+}
+
 ItemPointer
 dashie_scan_tid(DashieScan *scan)
 {

@@ -18,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
+#include "utils/uuid.h"
 
 /* A column that a reader wants: where it is, or 0 where the table has none. */
 typedef struct DashieColumn
@@ -63,6 +64,8 @@ extern bool dashie_scan_is_ordered(const DashieScan *scan);
 extern bool dashie_scan_next(DashieScan *scan);
 /* By reference into the current row; NULL for a column that the table lacks. */
 extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);
+/* The same of a column of type uuid; NULL for a NULL, which no constraint need forbid. */
+extern const pg_uuid_t *dashie_scan_uuid(DashieScan *scan, const DashieColumn *column);
 extern ItemPointer dashie_scan_tid(DashieScan *scan);
 extern void dashie_scan_end(DashieScan *scan);
 

@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(dashie_active_users);
 static void
 drop_anonymous(Metrics *metrics, UserSet *users)
 {
+	Oid type = INT4OID;
 	uint64 nrows;
 
 	if (metrics->users_loaded)
@@ -39,6 +40,7 @@ drop_anonymous(Metrics *metrics, UserSet *users)
 	dashie_query_begin();
 	nrows =
 		dashie_query("SELECT number FROM dashie.user_number WHERE anonymous", 0, NULL, NULL, NULL);
+	dashie_query_types(1, &type);
 	for (uint64 row = 0; row < nrows; row++)
 		roaring_bitmap_remove(users, DatumGetInt32(dashie_field(row, 1, NULL)));
 	dashie_query_end();
@@ -50,17 +52,28 @@ unite_stored(UserSet *users, DateADT from, DateADT to, const bool *compute)
 {
 	Oid types[] = {DATEOID, DATEOID};
 	Datum values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
+	static const Oid columns[] = {DATEOID, BYTEAOID};
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie stored set", ALLOCSET_DEFAULT_SIZES);
 	uint64 nrows;
 
 	dashie_query_begin();
 	nrows = dashie_query("SELECT day, active FROM dashie.day_page"
 						 " WHERE day BETWEEN $1 AND $2 AND active IS NOT NULL",
 						 2, types, values, NULL);
+	dashie_query_types(2, columns);
 	for (uint64 row = 0; row < nrows; row++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
 		if (!compute[DatumGetDateADT(dashie_field(row, 1, NULL)) - from])
 			roaring_bitmap_or_inplace(
 				users, user_set_from_bytes(DatumGetByteaPP(dashie_field(row, 2, NULL))));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
 	dashie_query_end();
+	MemoryContextDelete(context);
 }
 
 static void

@@ -188,9 +188,8 @@ collect_session(Collector *collector, DashieScan *scan, const DashieColumn *colu
 							errmsg("session duration is out of range")));
 		value = dashie_scan_get(scan, &columns[COLUMN_COUNTRY], &isnull);
 		country = country_code(value, isnull);
-		value = dashie_scan_get(scan, &columns[COLUMN_ID], &isnull);
 		count_session(collector, first, user != NULL ? user->number : 0, country, has_ended,
-					  duration, started, DatumGetUUIDP(value));
+					  duration, started, session_id(scan, &columns[COLUMN_ID]));
 	}
 
 	if (user == NULL)
@@ -291,6 +290,7 @@ collect_heartbeats(Collector *collector)
 		Datum value = dashie_scan_get(scan, &columns[2], &isnull);
 		int day;
 		UserEntry *user;
+		const pg_uuid_t *id;
 
 		if (isnull)
 			continue;
@@ -301,9 +301,10 @@ collect_heartbeats(Collector *collector)
 		user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
 		if (user == NULL)
 			continue;
-		value = dashie_scan_get(scan, &columns[0], &isnull);
-		roaring_bitmap_add(collector->heartbeats[day],
-						   numbers_dashboard(metrics, DatumGetUUIDP(value), user->number));
+		id = dashie_scan_uuid(scan, &columns[0]);
+		if (id != NULL)
+			roaring_bitmap_add(collector->heartbeats[day],
+							   numbers_dashboard(metrics, id, user->number));
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
@@ -377,7 +378,7 @@ static void
 keep_users(Metrics *metrics, UserSet *into, UserSet *from)
 {
 	int64 count;
-	int32 *members = user_set_members(from, &count);
+	int32 *members = user_set_members(from, metrics->max_user, &count);
 
 	for (int64 i = 0; i < count; i++)
 	{
@@ -393,7 +394,7 @@ static void
 keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
 {
 	int64 count;
-	int32 *members = user_set_members(from, &count);
+	int32 *members = user_set_members(from, metrics->max_dashboard, &count);
 
 	for (int64 i = 0; i < count; i++)
 	{
@@ -408,7 +409,7 @@ static int32
 count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
 {
 	int64 nmembers;
-	int32 *members = user_set_members(active, &nmembers);
+	int32 *members = user_set_members(active, metrics->max_user, &nmembers);
 	int32 count = 0;
 
 	for (int64 i = 0; i < nmembers; i++)
@@ -432,7 +433,7 @@ count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 
 	roaring_bitmap_or_inplace(all, sessions);
 	roaring_bitmap_or_inplace(all, heartbeats);
-	members = user_set_members(all, &count);
+	members = user_set_members(all, metrics->max_dashboard, &count);
 	for (int64 i = 0; i < count; i++)
 	{
 		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);

@@ -33,6 +33,7 @@ conversions_load(Metrics *metrics)
 {
 	Relation rel;
 	TimestampTz removable;
+	static const Oid columns[] = {UUIDOID, TIMESTAMPTZOID};
 	bool *found;
 	uint64 nrows;
 
@@ -53,6 +54,7 @@ conversions_load(Metrics *metrics)
 							  " WHERE e.at IS NOT NULL GROUP BY e.user_id",
 							  dashie_relation_name(metrics->stripe_rel)),
 					 0, NULL, NULL, NULL);
+	dashie_query_types(2, columns);
 	for (uint64 row = 0; row < nrows; row++)
 	{
 		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(dashie_field(row, 1, NULL)));

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -38,7 +39,8 @@ country_code(Datum value, bool isnull)
 	text *code;
 	const char *letters;
 
-	if (isnull)
+	/* looked at first: the text may be a large one */
+	if (isnull || toast_raw_datum_size(value) != VARHDRSZ + 2)
 		return NO_COUNTRY;
 	code = DatumGetTextPP(value);
 	letters = VARDATA_ANY(code);
@@ -46,6 +48,17 @@ country_code(Datum value, bool isnull)
 		letters[1] > 'Z' || (letters[0] == 'X' && letters[1] == 'X'))
 		return NO_COUNTRY;
 	return (CountryCode) ((unsigned char) letters[0] << 8 | (unsigned char) letters[1]);
+}
+
+static const pg_uuid_t lowest_id = {{0}};
+
+/* A session's id; its table's owner may let it be NULL, which is then the lowest. */
+const pg_uuid_t *
+session_id(DashieScan *scan, const DashieColumn *column)
+{
+	const pg_uuid_t *id = dashie_scan_uuid(scan, column);
+
+	return id != NULL ? id : &lowest_id;
 }
 
 static bool
@@ -107,8 +120,10 @@ candidate_from_slot(TupleTableSlot *slot, const DashieColumn *columns, UserEntry
 	if (country == NO_COUNTRY)
 		return;
 	at = DatumGetTimestampTz(slot_getattr(slot, columns[2].attnum, &isnull));
-	countries_candidate(user, country, at,
-						DatumGetUUIDP(slot_getattr(slot, columns[0].attnum, &isnull)));
+	if (isnull)
+		return;
+	value = slot_getattr(slot, columns[0].attnum, &isnull);
+	countries_candidate(user, country, at, isnull ? &lowest_id : DatumGetUUIDP(value));
 }
 
 /* All sessions of the users in doubt, through the index on the user or in one pass. */
@@ -165,7 +180,7 @@ ask_rows(Metrics *metrics, UserEntry **users, int nusers)
 				continue;
 			value = dashie_scan_get(scan, &columns[2], &isnull);
 			countries_candidate(user, country, DatumGetTimestampTz(value),
-								DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull)));
+								session_id(scan, &columns[0]));
 		}
 		dashie_scan_end(scan);
 	}
@@ -185,10 +200,13 @@ ask_pages(Metrics *metrics, UserEntry **users, int nusers)
 	bool *done = palloc0(nusers);
 	bool isnull;
 	DateADT oldest;
+	Oid type = DATEOID;
 
 	dashie_query_begin();
 	dashie_query("SELECT min(day) FROM dashie.day_page", 0, NULL, NULL, NULL);
+	dashie_query_types(1, &type);
 	oldest = DatumGetDateADT(dashie_field(0, 1, &isnull));
+	oldest = Max(oldest, DASHIE_MIN_DAY);
 	dashie_query_end();
 
 	for (DateADT day = metrics->first_open_day - 1; !isnull && open > 0 && day >= oldest; day--)
@@ -300,7 +318,7 @@ countries_future(Metrics *metrics)
 			continue;
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		countries_candidate(user, country, DatumGetTimestampTz(value),
-							DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull)));
+							session_id(scan, &columns[0]));
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);

@@ -118,10 +118,10 @@ metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly)
 	metrics->context = context;
 	metrics->readonly = readonly;
 	metrics->page_rel = metrics_table("day_page");
-	if (!readonly)
-		table_close(dashie_relation_open(metrics->page_rel, ShareUpdateExclusiveLock,
-										 ACL_SELECT | ACL_INSERT | ACL_UPDATE, false),
-					NoLock);
+	table_close(dashie_relation_open(
+					metrics->page_rel, readonly ? AccessShareLock : ShareUpdateExclusiveLock,
+					readonly ? ACL_SELECT : ACL_SELECT | ACL_INSERT | ACL_UPDATE, false),
+				NoLock);
 	metrics->snapshot = RegisterSnapshot(
 		IsolationUsesXactSnapshot() && readonly ? GetTransactionSnapshot() : GetLatestSnapshot());
 	metrics->zone = dashie_timezone();
@@ -247,14 +247,16 @@ absorb_heartbeats(Metrics *metrics)
 	while (dashie_scan_next(scan))
 	{
 		bool isnull;
-		Datum value = dashie_scan_get(scan, &columns[1], &isnull);
-		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(value));
+		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[1]);
+		UserEntry *user = id != NULL ? numbers_user(metrics, id) : NULL;
+		Datum value;
 		DateADT day;
 		DayPage *page = NULL;
 
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		day = dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
-		if (user != NULL && day >= metrics->first_open_day)
+		id = dashie_scan_uuid(scan, &columns[0]);
+		if (user != NULL && id != NULL && !isnull && day >= metrics->first_open_day)
 		{
 			foreach (lc, pages)
 				if (((DayPage *) lfirst(lc))->day == day)
@@ -264,9 +266,7 @@ absorb_heartbeats(Metrics *metrics)
 				page = pages_load(metrics, day, day, true);
 				pages = lappend(pages, page);
 			}
-			value = dashie_scan_get(scan, &columns[0], &isnull);
-			roaring_bitmap_add(page->heartbeats,
-							   numbers_dashboard(metrics, DatumGetUUIDP(value), user->number));
+			roaring_bitmap_add(page->heartbeats, numbers_dashboard(metrics, id, user->number));
 		}
 		simple_table_tuple_delete(rel, dashie_scan_tid(scan), metrics->snapshot);
 	}
@@ -389,6 +389,7 @@ metrics_first_day(Metrics *metrics)
 	dashie_query_begin();
 	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types, &page_from,
 				 NULL);
+	dashie_query_types(1, &page_types);
 	page_from = dashie_field(0, 1, &no_page);
 	if (!no_page)
 		day = Min(day, DatumGetDateADT(page_from));

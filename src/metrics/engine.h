@@ -18,6 +18,7 @@
 
 #include "common/day.h"
 #include "common/owner.h"
+#include "common/relation.h"
 #include "metrics/user_set.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -121,6 +122,8 @@ typedef struct Metrics
 	bool has_last_pass;
 	int32 next_user;
 	int32 next_dashboard;
+	int32 max_user; /* what is above was not given by us */
+	int32 max_dashboard;
 	struct uuidmap_hash *users; /* user id -> UserEntry, of those who are there */
 	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
@@ -162,6 +165,7 @@ extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);
 /* collect.c */
 extern void collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted);
 extern CountryCode country_code(Datum value, bool isnull);
+extern const pg_uuid_t *session_id(DashieScan *scan, const DashieColumn *column);
 
 /* country.c */
 extern void countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto);

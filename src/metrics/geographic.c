@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
@@ -21,6 +22,7 @@
 
 #include "common/application.h"
 #include "common/arrays.h"
+#include "common/compat.h"
 #include "common/query.h"
 #include "common/rows.h"
 #include "common/setting.h"
@@ -96,7 +98,11 @@ read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
 static bool
 text_is(Datum value, bool isnull, const char *word)
 {
-	return !isnull && strcmp(TextDatumGetCString(value), word) == 0;
+	size_t length = strlen(word);
+
+	/* the length first: the text may be a large one, and there is one a user */
+	return !isnull && toast_raw_datum_size(value) == VARHDRSZ + length &&
+		   memcmp(VARDATA_ANY(DatumGetTextPP(value)), word, length) == 0;
 }
 
 /* Length of a trial in days: the application's own figure, else the setting. */

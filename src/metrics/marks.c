@@ -356,12 +356,15 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 
 		heartbeats_size = Max(8, heartbeats_size * 2);
-		heartbeats = heartbeats == NULL ? palloc(heartbeats_size * sizeof(Heartbeat))
-										: repalloc(heartbeats, heartbeats_size * sizeof(Heartbeat));
+		heartbeats = heartbeats == NULL
+						 ? palloc(heartbeats_size * sizeof(Heartbeat))
+						 : repalloc_huge(heartbeats, heartbeats_size * sizeof(Heartbeat));
 		MemoryContextSwitchTo(old);
 	}
 	heartbeat = &heartbeats[nheartbeats];
 	value = required_field(row, desc, "id", UUIDOID, &isnull);
+	if (isnull)
+		return PointerGetDatum(NULL);
 	heartbeat->dashboard = *DatumGetUUIDP(value);
 	value = required_field(row, desc, "user_id", UUIDOID, &isnull);
 	if (isnull)
@@ -378,7 +381,7 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
  * so the table must have none.
  */
 static Relation
-open_marks(const char *name, int natts)
+open_marks(const char *name, const Oid *types, int natts)
 {
 	Oid relid = dashie_relation_oid("dashie", name);
 	Relation rel;
@@ -386,7 +389,7 @@ open_marks(const char *name, int natts)
 	if (!OidIsValid(relid))
 		return NULL;
 	rel = table_open(relid, RowExclusiveLock);
-	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relhasindex ||
+	if (rel->rd_rel->relkind != RELKIND_RELATION || RelationGetIndexList(rel) != NIL ||
 		RelationGetNumberOfAttributes(rel) != natts)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -397,7 +400,7 @@ open_marks(const char *name, int natts)
 	{
 		Oid type = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
 
-		if (type != TIMESTAMPTZOID && type != UUIDOID)
+		if (type != types[i])
 			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 							errmsg("table \"dashie.%s\" is not as dashie made it", name)));
 	}
@@ -420,10 +423,12 @@ insert_row(Relation rel, TupleTableSlot *slot, Datum *values, int natts)
 static void
 write_marks(void)
 {
+	static const Oid range_types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const Oid heartbeat_types[] = {UUIDOID, UUIDOID, TIMESTAMPTZOID};
 	Relation rel;
 	TupleTableSlot *slot;
 
-	if (nranges > 0 && (rel = open_marks("changed_range", 2)) != NULL)
+	if (nranges > 0 && (rel = open_marks("changed_range", range_types, 2)) != NULL)
 	{
 		slot = table_slot_create(rel, NULL);
 		for (int i = 0; i < nranges; i++)
@@ -436,7 +441,7 @@ write_marks(void)
 		ExecDropSingleTupleTableSlot(slot);
 		table_close(rel, NoLock);
 	}
-	if (nheartbeats > 0 && (rel = open_marks("heartbeat_seen", 3)) != NULL)
+	if (nheartbeats > 0 && (rel = open_marks("heartbeat_seen", heartbeat_types, 3)) != NULL)
 	{
 		slot = table_slot_create(rel, NULL);
 		for (int i = 0; i < nheartbeats; i++)

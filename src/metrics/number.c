@@ -29,6 +29,9 @@
 #include "common/relation.h"
 #include "metrics/engine.h"
 
+/* How far numbers may lie above the rows that have them: an array of 80 MB. */
+#define SPARSE_NUMBERS 10000000
+
 typedef struct UuidSlot
 {
 	pg_uuid_t id;
@@ -158,6 +161,7 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 		dashboard = palloc0(sizeof(DashboardEntry));
 		dashboard->id = *id;
 		dashboard->number = take_next(&metrics->next_dashboard, "dashboards");
+		metrics->max_dashboard = Max(metrics->max_dashboard, dashboard->number);
 		dashboard->user_number = user_number;
 		dashboard->is_new = true;
 		index_dashboard(metrics, dashboard);
@@ -166,33 +170,55 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 	return dashboard->number;
 }
 
+/*
+ * next_number is the number to be given next: the stored counter, or one above
+ * the highest that is there.  Users and dashboards are arrays indexed by
+ * number.  We give numbers one by one and take no row away, so one that is far
+ * above the number of rows was not given by us, and gets no array of its size.
+ */
+static int32
+next_number(int counter, int highest, int rows, const char *what, int32 *max)
+{
+	int32 next = DatumGetInt32(dashie_field(0, counter, NULL));
+	bool none;
+	Datum value = dashie_field(0, highest, &none);
+	int64 count = DatumGetInt64(dashie_field(0, rows, NULL));
+	int64 limit = Min(SPARSE_NUMBERS + 8 * count, PG_INT32_MAX - 1);
+
+	if (next < 1 || next > limit || (!none && DatumGetInt32(value) > limit))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("invalid numbers of %s", what),
+						errdetail("Next is %d, and the highest of " INT64_FORMAT " rows is %d.",
+								  next, count, none ? 0 : DatumGetInt32(value))));
+	*max = (int32) limit;
+	return none ? next : Max(next, DatumGetInt32(value) + 1);
+}
+
 static void
 load_state(Metrics *metrics)
 {
+	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, INT4OID,
+								INT4OID, INT8OID, INT8OID};
 	bool isnull;
 	Datum value;
 
 	dashie_query_begin();
 	if (dashie_query("SELECT s.next_user, s.next_dashboard, s.last_pass,"
 					 " (SELECT max(number) FROM dashie.user_number),"
-					 " (SELECT max(number) FROM dashie.dashboard_number)"
+					 " (SELECT max(number) FROM dashie.dashboard_number),"
+					 " (SELECT count(*) FROM dashie.user_number),"
+					 " (SELECT count(*) FROM dashie.dashboard_number)"
 					 " FROM dashie.metrics_state AS s",
 					 0, NULL, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table \"dashie.metrics_state\" has lost its row"),
 						errhint("Run SELECT dashie.enable('daily_metrics').")));
-	metrics->next_user = DatumGetInt32(dashie_field(0, 1, NULL));
-	metrics->next_dashboard = DatumGetInt32(dashie_field(0, 2, NULL));
+	dashie_query_types(lengthof(types), types);
+	metrics->next_user = next_number(1, 4, 6, "users", &metrics->max_user);
+	metrics->next_dashboard = next_number(2, 5, 7, "dashboards", &metrics->max_dashboard);
 	value = dashie_field(0, 3, &isnull);
 	metrics->has_last_pass = !isnull;
 	if (!isnull)
 		metrics->last_pass = DatumGetTimestampTz(value);
-	value = dashie_field(0, 4, &isnull);
-	if (!isnull)
-		metrics->next_user = Max(metrics->next_user, DatumGetInt32(value) + 1);
-	value = dashie_field(0, 5, &isnull);
-	if (!isnull)
-		metrics->next_dashboard = Max(metrics->next_dashboard, DatumGetInt32(value) + 1);
 	dashie_query_end();
 }
 
@@ -224,7 +250,7 @@ load_user_numbers(Metrics *metrics)
 		Datum value;
 
 		user->number = DatumGetInt32(dashie_scan_get(scan, &columns[0], &isnull));
-		if (user->number <= 0)
+		if (user->number <= 0 || user->number > metrics->max_user)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("invalid number %d in dashie.user_number", user->number)));
 		value = dashie_scan_get(scan, &columns[1], &isnull);
@@ -276,12 +302,19 @@ load_dashboard_numbers(Metrics *metrics)
 	while (dashie_scan_next(scan))
 	{
 		DashboardEntry *dashboard = palloc0(sizeof(DashboardEntry));
+		const pg_uuid_t *id;
 		bool isnull;
 
 		dashboard->number = DatumGetInt32(dashie_scan_get(scan, &columns[0], &isnull));
-		dashboard->id = *DatumGetUUIDP(dashie_scan_get(scan, &columns[1], &isnull));
+		id = dashie_scan_uuid(scan, &columns[1]);
 		dashboard->user_number = DatumGetInt32(dashie_scan_get(scan, &columns[2], &isnull));
-		if (dashboard->number <= 0)
+		if (id == NULL)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("number %d in dashie.dashboard_number has no dashboard",
+								   dashboard->number)));
+		dashboard->id = *id;
+		if (dashboard->number <= 0 || dashboard->number > metrics->max_dashboard ||
+			dashboard->user_number <= 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("invalid number %d in dashie.dashboard_number", dashboard->number)));
@@ -356,6 +389,7 @@ look_at_users(Metrics *metrics)
 			user = palloc0(sizeof(UserEntry));
 			user->id = *id;
 			user->number = take_next(&metrics->next_user, "users");
+			metrics->max_user = Max(metrics->max_user, user->number);
 			user->is_new = true;
 			map_put(metrics->users, &user->id, user);
 			index_user(metrics, user);

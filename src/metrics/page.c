@@ -218,6 +218,8 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 	DayPage *pages = palloc0(npages * sizeof(DayPage));
 	Oid types[] = {DATEOID, DATEOID};
 	Datum values[] = {DateADTGetDatum(from), DateADTGetDatum(to)};
+	static const Oid columns[] = {DATEOID, BOOLOID, BOOLOID,  INT8OID,	INT8OID,  INT8OID,
+								  INT8OID, INT8OID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
 	uint64 nrows;
 
 	for (int i = 0; i < npages; i++)
@@ -233,6 +235,7 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 						" returning_users::bigint, active_dashboards::bigint"
 						" FROM dashie.day_page WHERE day BETWEEN $1 AND $2",
 		2, types, values, NULL);
+	dashie_query_types(with_contents ? 12 : 8, columns);
 	for (uint64 row = 0; row < nrows; row++)
 	{
 		DayPage *page = &pages[DatumGetDateADT(dashie_field(row, 1, NULL)) - from];

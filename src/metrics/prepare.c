@@ -186,11 +186,16 @@ unrepeatable(Metrics *metrics)
 	DateADT last;
 	bool isnull;
 	char *reason = NULL;
+	Oid types[] = {DATEOID, DATEOID};
+	Datum today = DateADTGetDatum(metrics->today + 1);
 
 	dashie_query_begin();
-	dashie_query("SELECT min(day), max(day) FROM dashie.day_page WHERE final", 0, NULL, NULL, NULL);
+	/* no day after today is final, whatever the table says */
+	dashie_query("SELECT min(day), max(day) FROM dashie.day_page WHERE final AND day <= $1", 1,
+				 types, &today, NULL);
 	first = DatumGetDateADT(dashie_field(0, 1, &isnull));
 	last = isnull ? first : DatumGetDateADT(dashie_field(0, 2, NULL));
+	dashie_query_types(2, types);
 	dashie_query_end();
 	if (isnull)
 		return NULL;
@@ -204,7 +209,7 @@ unrepeatable(Metrics *metrics)
 		DayPage *page = pages_load(metrics, day, day, true);
 		bool departed = false;
 		int64 count;
-		int32 *members = user_set_members(page->active, &count);
+		int32 *members = user_set_members(page->active, metrics->max_user, &count);
 
 		for (int64 i = 0; i < count && !departed; i++)
 		{

@@ -189,9 +189,15 @@ user_set_from_bytes(const bytea *bytes)
 }
 
 int32 *
-user_set_members(const UserSet *set, int64 *count)
+user_set_members(const UserSet *set, int32 max, int64 *count)
 {
 	int32 *members;
+
+	/* runs of members are small as bytes and huge as an array */
+	if (!roaring_bitmap_is_empty(set) && roaring_bitmap_maximum(set) > (uint32) max)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid set of user numbers: %u is far above all that were given",
+							   roaring_bitmap_maximum(set))));
 
 	*count = (int64) roaring_bitmap_get_cardinality(set);
 	members = palloc_extended(Max(*count, 1) * sizeof(int32), MCXT_ALLOC_HUGE);

@@ -21,8 +21,8 @@ user_set_adopt(UserSet *set); /* result of a library call: freed with the curren
 extern UserSet *user_set_from_bytes(const bytea *bytes); /* XX001 unless valid */
 extern bytea *user_set_to_bytes(UserSet *set);
 
-/* The members, ascending, palloc'd: an iterator that every release of the library has. */
-extern int32 *user_set_members(const UserSet *set, int64 *count);
+/* The members, ascending, palloc'd; XX001 if one is above "max". */
+extern int32 *user_set_members(const UserSet *set, int32 max, int64 *count);
 
 /* Says why the bytes are no valid set; NULL if they are one. Needs no database. */
 extern const char *user_set_problem(const unsigned char *bytes, size_t size);
