@@ -107,6 +107,29 @@ dashie_day_of(TimestampTz at, pg_tz *zone)
 	return (DateADT) day;
 }
 
+/*
+ * dashie_day_search takes the starts of n days that follow one another, and
+ * the end of the last.
+ */
+int
+dashie_day_search(const TimestampTz *starts, int n, TimestampTz at)
+{
+	int low = 0;
+	int high = n + 1;
+
+	/* the first day that starts after "at", less one */
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+
+		if (starts[middle] > at)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low - 1;
+}
+
 DateADT
 dashie_today(pg_tz *zone)
 {

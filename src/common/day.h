@@ -26,6 +26,8 @@ extern pg_tz *dashie_timezone_named(const char *name); /* NULL if unknown or unu
 extern TimestampTz dashie_day_start(DateADT day, pg_tz *zone);
 extern DateADT
 dashie_day_of(TimestampTz at, pg_tz *zone); /* clamps infinities and far instants to MIN/MAX_DAY */
+/* The day of n days that an instant lies in: -1 before the first, n after the last. */
+extern int dashie_day_search(const TimestampTz *starts, int n, TimestampTz at);
 extern DateADT dashie_today(pg_tz *zone);
 extern char *dashie_day_text(DateADT day); /* 2026-11-24 */
 

@@ -34,20 +34,6 @@
 #include "common/query.h"
 #include "common/relation.h"
 
-struct DashieScan
-{
-	Relation rel;
-	TableScanDesc heap;
-	Relation index;
-	IndexScanDesc lookup;
-	TupleTableSlot *slot;
-
-	/* without a usable index the range is applied here */
-	AttrNumber range_attnum;
-	TimestampTz from;
-	TimestampTz upto;
-};
-
 Oid
 dashie_relation_oid(const char *schema, const char *name)
 {
@@ -172,6 +158,15 @@ dashie_scan_begin(Relation rel, Snapshot snapshot)
 	return scan;
 }
 
+DashieScan *
+dashie_scan_begin_parallel(Relation rel, ParallelTableScanDesc shared)
+{
+	DashieScan *scan = scan_alloc(rel);
+
+	scan->heap = table_beginscan_parallel(rel, shared);
+	return scan;
+}
+
 static void
 begin_index(DashieScan *scan, Snapshot snapshot, Oid indexid, TimestampTz from, TimestampTz upto)
 {
@@ -248,26 +243,6 @@ dashie_scan_next(DashieScan *scan)
 		if (!isnull && at >= scan->from && at < scan->upto)
 			return true;
 	}
-}
-
-Datum
-dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull)
-{
-	if (column->attnum == InvalidAttrNumber)
-	{
-		*isnull = true;
-		return (Datum) 0;
-	}
-	return slot_getattr(scan->slot, column->attnum, isnull);
-}
-
-const pg_uuid_t *
-dashie_scan_uuid(DashieScan *scan, const DashieColumn *column)
-{
-	bool isnull;
-	Datum value = dashie_scan_get(scan, column, &isnull);
-
-	return isnull ? NULL : DatumGetUUIDP(value);
 }
 
 ItemPointer

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/relscan.h"
 #include "executor/tuptable.h"
 #include "storage/lock.h"
@@ -50,10 +51,27 @@ extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int nco
 extern bool dashie_index_is_partial(Relation index);
 extern Oid dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index));
 
-/* One pass over a table: whole, or a range of one timestamptz column. */
-typedef struct DashieScan DashieScan;
+/*
+ * One pass over a table: whole, or a range of one timestamptz column.  Its
+ * fields but for the slot are private to relation.c.
+ */
+typedef struct DashieScan
+{
+	TupleTableSlot *slot; /* the current row */
+	Relation rel;
+	TableScanDesc heap;
+	Relation index;
+	IndexScanDesc lookup;
+
+	/* without a usable index the range is applied here */
+	AttrNumber range_attnum;
+	TimestampTz from;
+	TimestampTz upto;
+} DashieScan;
 
 extern DashieScan *dashie_scan_begin(Relation rel, Snapshot snapshot);
+/* A share of the rows, of a scan that several processes divide between them. */
+extern DashieScan *dashie_scan_begin_parallel(Relation rel, ParallelTableScanDesc shared);
 extern DashieScan *
 dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *column,
 						TimestampTz from, TimestampTz upto);
@@ -62,10 +80,29 @@ extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid 
 /* Rows come in ascending order of the range's column. */
 extern bool dashie_scan_is_ordered(const DashieScan *scan);
 extern bool dashie_scan_next(DashieScan *scan);
+
 /* By reference into the current row; NULL for a column that the table lacks. */
-extern Datum dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull);
+static inline Datum
+dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull)
+{
+	if (column->attnum == InvalidAttrNumber)
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+	return slot_getattr(scan->slot, column->attnum, isnull);
+}
+
 /* The same of a column of type uuid; NULL for a NULL, which no constraint need forbid. */
-extern const pg_uuid_t *dashie_scan_uuid(DashieScan *scan, const DashieColumn *column);
+static inline const pg_uuid_t *
+dashie_scan_uuid(DashieScan *scan, const DashieColumn *column)
+{
+	bool isnull;
+	Datum value = dashie_scan_get(scan, column, &isnull);
+
+	return isnull ? NULL : DatumGetUUIDP(value);
+}
+
 extern ItemPointer dashie_scan_tid(DashieScan *scan);
 extern void dashie_scan_end(DashieScan *scan);
 

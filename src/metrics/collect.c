@@ -2,24 +2,26 @@
  * collect.c
  *		Reads the sessions of a stretch of days into pages, in one pass.
  *
- * A session belongs to the sets of all days that it overlaps and to the
- * entries of the day it started in.  Sessions of up to a day that overlap the
- * stretch start at most a day before it: one range of the index on started_at.
- * The few longer ones come from a partial index.  Neither index is trusted to
- * be there: without one the table is read.
+ * Two ways lead to the rows.  A short stretch of a long history is read
+ * through the index on started_at: sessions of up to a day that overlap the
+ * stretch start at most a day before it, and the few longer ones come from a
+ * partial index.  Neither index is trusted to be there: without one the table
+ * is read.  A stretch that is a good part of what there is is read with the
+ * whole table, in the order of its blocks, by several processes if it is large
+ * (collect_parallel.c).
  *
- * The rule of a page that is computed again: the entries of users who are
- * still there are replaced by what the rows say; those of users who are not
- * are kept, if the page was final, that is, if the day was over before they
- * left.
+ * A pass holds what it reads in at most maintenance_work_mem, and one day in
+ * any case: days that do not fit are left to a later pass.
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "common/int.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -29,183 +31,26 @@
 #include "utils/timestamp.h"
 
 #include "common/relation.h"
-#include "metrics/engine.h"
+#include "metrics/collect.h"
 
 #define SHORT_SESSION USECS_PER_DAY
+
+/*
+ * Reading a row through an index costs several times what it costs in the
+ * order of the table: from this share of the time that the table covers on,
+ * the table is read.
+ */
+#define TABLE_SHARE 4
+
+/* Days in between that need not be computed, but are not worth another pass. */
+#define MAX_GAP_DAYS 7
+
+/* A guess for a table that was never analyzed. */
+#define ROWS_PER_BLOCK 40
 
 /* Of the index on long sessions, as PostgreSQL prints it. */
 #define LONG_PREDICATE \
 	"((COALESCE(ended_at, last_activity_at, started_at) - started_at) > '1 day'::interval)"
-
-/* What is counted for one (day, user, country). */
-typedef struct Tally
-{
-	uint64 key; /* day index, user number, country, from high to low */
-	uint32 status;
-	int64 sessions;
-	int64 ended;
-	int64 duration;
-	TimestampTz latest_at;
-	pg_uuid_t latest_session;
-} Tally;
-
-#define TALLY_KEY(day, user, country) \
-	((uint64) (day) << 48 | (uint64) (uint32) (user) << 16 | (country))
-#define TALLY_DAY(key) ((int) ((key) >> 48))
-#define TALLY_USER(key) ((int32) ((key) >> 16))
-#define TALLY_COUNTRY(key) ((CountryCode) (key))
-
-#define SH_PREFIX tallies
-#define SH_ELEMENT_TYPE Tally
-#define SH_KEY_TYPE uint64
-#define SH_KEY key
-#define SH_HASH_KEY(tb, key) \
-	hash_combine(murmurhash32((uint32) ((key) >> 32)), murmurhash32((uint32) (key)))
-#define SH_EQUAL(tb, a, b) ((a) == (b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-typedef struct Collector
-{
-	Metrics *metrics;
-	int ndays;
-	const bool *wanted;
-	TimestampTz *starts; /* of each day, and the end of the last */
-	UserSet **active;
-	UserSet **dashboards;
-	UserSet **heartbeats;
-	struct tallies_hash *tallies;
-} Collector;
-
-/* Index of the day that an instant lies in: -1 before the stretch, ndays after it. */
-static int
-day_index(const Collector *collector, TimestampTz at)
-{
-	int low = 0;
-	int high = collector->ndays + 1;
-
-	/* the first day that starts after "at", less one */
-	while (low < high)
-	{
-		int middle = (low + high) / 2;
-
-		if (collector->starts[middle] > at)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low - 1;
-}
-
-enum
-{
-	COLUMN_ID,
-	COLUMN_USER,
-	COLUMN_DASHBOARD,
-	COLUMN_STARTED,
-	COLUMN_ENDED,
-	COLUMN_LAST_ACTIVITY,
-	COLUMN_COUNTRY,
-	SESSION_COLUMNS
-};
-
-static void
-count_session(Collector *collector, int day, int32 user, CountryCode country, bool ended,
-			  int64 duration, TimestampTz started, const pg_uuid_t *id)
-{
-	bool found;
-	Tally *tally = tallies_insert(collector->tallies, TALLY_KEY(day, user, country), &found);
-
-	if (!found)
-	{
-		tally->sessions = tally->ended = tally->duration = 0;
-		tally->latest_at = DT_NOBEGIN;
-		memset(&tally->latest_session, 0, UUID_LEN);
-	}
-	tally->sessions++;
-	if (ended)
-	{
-		tally->ended++;
-		if (pg_add_s64_overflow(tally->duration, duration, &tally->duration))
-			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-							errmsg("sum of session durations is out of range")));
-	}
-	if (started > tally->latest_at ||
-		(started == tally->latest_at && memcmp(id, &tally->latest_session, UUID_LEN) > 0))
-	{
-		tally->latest_at = started;
-		tally->latest_session = *id;
-	}
-}
-
-static void
-collect_session(Collector *collector, DashieScan *scan, const DashieColumn *columns)
-{
-	Metrics *metrics = collector->metrics;
-	UserEntry *user = NULL;
-	TimestampTz started;
-	TimestampTz ended_at = 0;
-	TimestampTz covered;
-	bool has_ended;
-	bool isnull;
-	Datum value;
-	int first;
-	int last;
-
-	value = dashie_scan_get(scan, &columns[COLUMN_STARTED], &isnull);
-	if (isnull)
-		return;
-	started = covered = DatumGetTimestampTz(value);
-	value = dashie_scan_get(scan, &columns[COLUMN_ENDED], &isnull);
-	has_ended = !isnull;
-	if (has_ended)
-		covered = ended_at = DatumGetTimestampTz(value);
-	else
-	{
-		value = dashie_scan_get(scan, &columns[COLUMN_LAST_ACTIVITY], &isnull);
-		if (!isnull)
-			covered = DatumGetTimestampTz(value);
-	}
-
-	first = day_index(collector, started);
-	last = Min(day_index(collector, covered), collector->ndays - 1);
-	if (last < 0 && first < 0)
-		return;
-
-	value = dashie_scan_get(scan, &columns[COLUMN_USER], &isnull);
-	if (!isnull)
-		user = numbers_user(metrics, DatumGetUUIDP(value));
-
-	if (first >= 0 && first < collector->ndays && collector->wanted[first])
-	{
-		int64 duration = 0;
-		CountryCode country;
-
-		if (has_ended && pg_sub_s64_overflow(ended_at, started, &duration))
-			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-							errmsg("session duration is out of range")));
-		value = dashie_scan_get(scan, &columns[COLUMN_COUNTRY], &isnull);
-		country = country_code(value, isnull);
-		count_session(collector, first, user != NULL ? user->number : 0, country, has_ended,
-					  duration, started, session_id(scan, &columns[COLUMN_ID]));
-	}
-
-	if (user == NULL)
-		return;
-	value = dashie_scan_get(scan, &columns[COLUMN_DASHBOARD], &isnull);
-	for (int i = Max(first, 0); i <= last; i++)
-	{
-		if (!collector->wanted[i])
-			continue;
-		if (!user->deleted)
-			roaring_bitmap_add(collector->active[i], user->number);
-		if (!isnull)
-			roaring_bitmap_add(collector->dashboards[i],
-							   numbers_dashboard(metrics, DatumGetUUIDP(value), user->number));
-	}
-}
 
 /*
  * holds_long_sessions knows the index on long sessions by what it holds and
@@ -230,42 +75,109 @@ holds_long_sessions(Relation index)
 }
 
 static void
-collect_sessions(Collector *collector)
+add_all(Collector *collector, DashieScan *scan)
 {
-	Metrics *metrics = collector->metrics;
-	DashieColumn columns[SESSION_COLUMNS] = {
-		[COLUMN_ID] = {"id", UUIDOID, true, 0},
-		[COLUMN_USER] = {"user_id", UUIDOID, true, 0},
-		[COLUMN_DASHBOARD] = {"dashboard_id", UUIDOID, true, 0},
-		[COLUMN_STARTED] = {"started_at", TIMESTAMPTZOID, true, 0},
-		[COLUMN_ENDED] = {"ended_at", TIMESTAMPTZOID, true, 0},
-		[COLUMN_LAST_ACTIVITY] = {"last_activity_at", TIMESTAMPTZOID, true, 0},
-		[COLUMN_COUNTRY] = {"country_code", TEXTOID, true, 0},
-	};
-	TimestampTz near = collector->starts[0] - SHORT_SESSION;
-	Relation rel;
-	DashieScan *scan;
+	while (dashie_scan_next(scan))
+		collector_add_current(collector, scan);
+	collector_flush(collector);
+	dashie_scan_end(scan);
+}
+
+/* Reads the whole table, in parallel where that pays. */
+static void
+read_table(Collector *collector)
+{
+	SessionReader *reader = &collector->reader;
+	int nworkers = parallel_workers_for(reader->rel);
+
+	/* nearly every row is needed whole, so its columns are found in one go */
+	for (int i = 0; i < SESSION_COLUMNS; i++)
+		if (i != COLUMN_LAST_ACTIVITY)
+			reader->last_attnum = Max(reader->last_attnum, reader->columns[i].attnum);
+	if (nworkers > 0)
+		collect_in_parallel(collector, nworkers);
+	else
+		add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
+}
+
+static void
+read_range(Collector *collector)
+{
+	Relation rel = collector->reader.rel;
+	const DashieColumn *started = &collector->reader.columns[COLUMN_STARTED];
+	const Stretch *stretch = &collector->stretch;
+	Snapshot snapshot = collector->metrics->snapshot;
+	TimestampTz near = stretch->starts[0] - SHORT_SESSION;
 	Oid long_index;
 
-	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
-	dashie_relation_columns(rel, columns, SESSION_COLUMNS);
-
-	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[COLUMN_STARTED], near,
-								   collector->starts[collector->ndays]);
-	while (dashie_scan_next(scan))
-		collect_session(collector, scan, columns);
-	dashie_scan_end(scan);
-
-	long_index = dashie_find_index(rel, columns[COLUMN_STARTED].attnum, holds_long_sessions);
+	add_all(collector, dashie_scan_begin_range(rel, snapshot, started, near,
+											   stretch->starts[stretch->ndays]));
+	long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
 	if (OidIsValid(long_index))
-		scan = dashie_scan_begin_index(rel, metrics->snapshot, long_index, DT_NOBEGIN, near);
+		add_all(collector, dashie_scan_begin_index(rel, snapshot, long_index, DT_NOBEGIN, near));
 	else
-		scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[COLUMN_STARTED], DT_NOBEGIN,
-									   near);
-	while (dashie_scan_next(scan))
-		collect_session(collector, scan, columns);
+		add_all(collector, dashie_scan_begin_range(rel, snapshot, started, DT_NOBEGIN, near));
+}
+
+/* When the first session of the table began; without an index on it, long ago. */
+static TimestampTz
+first_start(Collector *collector)
+{
+	const DashieColumn *started = &collector->reader.columns[COLUMN_STARTED];
+	TimestampTz first = collector->metrics->now;
+	DashieScan *scan;
+
+	scan = dashie_scan_begin_range(collector->reader.rel, collector->metrics->snapshot, started,
+								   DT_NOBEGIN, first);
+	if (dashie_scan_next(scan))
+	{
+		bool isnull;
+		Datum value = dashie_scan_get(scan, started, &isnull);
+
+		if (!isnull)
+			first = DatumGetTimestampTz(value);
+	}
 	dashie_scan_end(scan);
-	table_close(rel, NoLock);
+	return Max(first, dashie_day_start(DASHIE_MIN_DAY, collector->metrics->zone));
+}
+
+/*
+ * plan_pass decides how many of the days are read at once, and whether with
+ * the whole table.
+ */
+static int
+plan_pass(Collector *collector, int ndays, const bool *wanted, bool *whole_table)
+{
+	Relation rel = collector->reader.rel;
+	int last = 0;
+	int gap = 0;
+	double covered;
+	double rows;
+	double fitting;
+
+	for (int i = 0; i < ndays && gap <= MAX_GAP_DAYS; i++)
+	{
+		gap = wanted[i] ? 0 : gap + 1;
+		if (wanted[i])
+			last = i;
+	}
+	ndays = last + 1;
+	*whole_table = true;
+	if (!OidIsValid(dashie_find_index(rel, collector->reader.columns[COLUMN_STARTED].attnum, NULL)))
+		return ndays;
+	*whole_table = false;
+	if (ndays <= 2)
+		return ndays;
+
+	covered = Max((double) (collector->metrics->now - first_start(collector)) / USECS_PER_DAY, 1);
+	rows = rel->rd_rel->reltuples;
+	if (rows <= 0)
+		rows = (double) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK;
+	fitting = collector->limit / (sizeof(SessionRow) + sizeof(uint32)) * covered / Max(rows, 1);
+	if (fitting < ndays)
+		ndays = Max((int) fitting, 1);
+	*whole_table = ndays >= covered / TABLE_SHARE;
+	return ndays;
 }
 
 /* The last heartbeat of each dashboard, where it lies in a wanted day. */
@@ -294,8 +206,9 @@ collect_heartbeats(Collector *collector)
 
 		if (isnull)
 			continue;
-		day = day_index(collector, DatumGetTimestampTz(value));
-		if (day < 0 || day >= collector->ndays || !collector->wanted[day])
+		day = dashie_day_search(collector->stretch.starts, collector->stretch.ndays,
+								DatumGetTimestampTz(value));
+		if (day < 0 || day >= collector->stretch.ndays || !collector->wanted[day])
 			continue;
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
@@ -303,245 +216,160 @@ collect_heartbeats(Collector *collector)
 			continue;
 		id = dashie_scan_uuid(scan, &columns[0]);
 		if (id != NULL)
-			roaring_bitmap_add(collector->heartbeats[day],
+			roaring_bitmap_add(collector->days[day].heartbeats,
 							   numbers_dashboard(metrics, id, user->number));
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 }
 
-static int
-compare_tallies(const void *a, const void *b)
+/*
+ * The page as it is stored, with its contents; a day without a row has an empty
+ * one.  A head may have come with them.
+ */
+static DayPage *
+stored_page(Metrics *metrics, const DayPage *head)
 {
-	uint64 left = (*(Tally *const *) a)->key;
-	uint64 right = (*(Tally *const *) b)->key;
+	DayPage *page;
 
-	return left < right ? -1 : left > right;
-}
-
-static int
-compare_entries(const void *a, const void *b)
-{
-	const PageEntry *left = a;
-	const PageEntry *right = b;
-
-	if (left->user != right->user)
-		return left->user < right->user ? -1 : 1;
-	return (int) left->country - (int) right->country;
+	if (head->stored && head->active == NULL)
+		return pages_load(metrics, head->day, head->day, true);
+	page = palloc(sizeof(DayPage));
+	*page = *head;
+	if (page->active == NULL)
+	{
+		page->active = user_set_create();
+		page->dashboards = user_set_create();
+		page->heartbeats = user_set_create();
+	}
+	return page;
 }
 
 /*
- * fill_entries makes a day's entries of its tallies, sorted by user and
- * country, and tells the country of each user's latest session.
+ * collect_stretch computes the wanted ones of the days whose heads are given,
+ * of which the first is one, and hands each page to "done", in a context that is reset after it.  wanted[]
+ * is cleared for the days that it computed; those that it had no room for are
+ * left.  Returns how many days it computed.
  */
-static void
-fill_entries(Collector *collector, PageEntry *entries, Tally **tallies, int ntallies)
+int
+collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted, PageDone done,
+				void *arg)
 {
-	int next;
+	Collector collector = {0};
+	MemoryContext old;
+	MemoryContext day_context;
+	TimestampTz *starts;
+	bool whole_table = false;
+	int count = 0;
 
-	for (int i = 0; i < ntallies; i = next)
+	Assert(wanted[0]);
+	/* what a day needs must be there before processes share the work */
+	numbers_load(metrics);
+	numbers_load_dashboards(metrics);
+
+	collector.context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie collector", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(collector.context);
+	day_context =
+		AllocSetContextCreate(collector.context, "dashie collected day", ALLOCSET_DEFAULT_SIZES);
+	collector.metrics = metrics;
+	collector.limit = (Size) maintenance_work_mem * 1024;
+	ndays = Min(ndays, MAX_STRETCH_DAYS);
+	if (OidIsValid(metrics->sessions_rel))
 	{
-		int32 number = TALLY_USER(tallies[i]->key);
-		int latest = -1;
-
-		for (next = i; next < ntallies && TALLY_USER(tallies[next]->key) == number; next++)
-		{
-			Tally *tally = tallies[next];
-
-			entries[next].user = number;
-			entries[next].country = TALLY_COUNTRY(tally->key);
-			entries[next].latest = false;
-			entries[next].sessions = tally->sessions;
-			entries[next].ended = tally->ended;
-			entries[next].duration = tally->duration;
-			if (entries[next].country == NO_COUNTRY)
-				continue;
-			if (latest < 0 || tally->latest_at > tallies[latest]->latest_at ||
-				(tally->latest_at == tallies[latest]->latest_at &&
-				 memcmp(&tally->latest_session, &tallies[latest]->latest_session, UUID_LEN) > 0))
-				latest = next;
-		}
-		if (latest >= 0)
-		{
-			UserEntry *user = numbers_by_number(collector->metrics, number);
-
-			entries[latest].latest = true;
-			if (user != NULL)
-				countries_candidate(user, entries[latest].country, tallies[latest]->latest_at,
-									&tallies[latest]->latest_session);
-		}
+		session_reader_open(&collector.reader, metrics->sessions_rel);
+		ndays = plan_pass(&collector, ndays, wanted, &whole_table);
 	}
-}
 
-/* Adds to "into" the members of "from" that stay although their user is not there. */
-static void
-keep_users(Metrics *metrics, UserSet *into, UserSet *from)
-{
-	int64 count;
-	int32 *members = user_set_members(from, metrics->max_user, &count);
+	starts = palloc((ndays + 1) * sizeof(TimestampTz));
+	for (int i = 0; i <= ndays; i++)
+		starts[i] = dashie_day_start(heads[0].day + i, metrics->zone);
+	collector.stretch.ndays = ndays;
+	collector.stretch.starts = starts;
+	collector.wanted = palloc(ndays * sizeof(bool));
+	memcpy(collector.wanted, wanted, ndays * sizeof(bool));
+	collector.days = palloc0(ndays * sizeof(DayRows));
 
-	for (int64 i = 0; i < count; i++)
+	countries_begin(metrics, starts, ndays, wanted);
+	if (collector.reader.rel != NULL)
 	{
-		UserEntry *user = numbers_by_number(metrics, members[i]);
-
-		if (user == NULL || !user_is_there(user))
-			roaring_bitmap_add(into, members[i]);
+		if (whole_table)
+			read_table(&collector);
+		else
+			read_range(&collector);
 	}
-}
+	for (int i = 0; i < ndays; i++)
+		if (collector.wanted[i])
+			collector.days[i].heartbeats = user_set_create();
+	if (OidIsValid(metrics->dashboards_rel))
+		collect_heartbeats(&collector);
+	countries_finish(metrics);
 
-/* The same for dashboards, of users who are gone or of those who are there. */
-static void
-keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
-{
-	int64 count;
-	int32 *members = user_set_members(from, metrics->max_dashboard, &count);
-
-	for (int64 i = 0; i < count; i++)
+	for (int i = 0; i < ndays; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+		DayPage *page;
 
-		if ((dashboard == NULL || numbers_gone(metrics, dashboard->user_number)) == of_gone)
-			roaring_bitmap_add(into, members[i]);
+		if (!collector.wanted[i])
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextSwitchTo(day_context);
+		page = stored_page(metrics, &heads[i]);
+		collect_page(&collector, page, i);
+		done(metrics, page, arg);
+		MemoryContextReset(day_context);
+		collector_release(&collector, i);
+		wanted[i] = false;
+		count++;
 	}
-}
 
-static int32
-count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
-{
-	int64 nmembers;
-	int32 *members = user_set_members(active, metrics->max_user, &nmembers);
-	int32 count = 0;
-
-	for (int64 i = 0; i < nmembers; i++)
-	{
-		UserEntry *user = numbers_by_number(metrics, members[i]);
-
-		if (user != NULL && !user->anonymous && user->has_signup && user->signed_up_at < before)
-			count++;
-	}
+	MemoryContextSwitchTo(old);
+	if (collector.slot != NULL)
+		ExecDropSingleTupleTableSlot(collector.slot);
+	if (collector.reader.rel != NULL)
+		table_close(collector.reader.rel, NoLock);
+	MemoryContextDelete(collector.context);
 	return count;
 }
 
-/* Distinct dashboards of two sets that name them by user. */
-static int32
-count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
+typedef struct PageCopies
 {
-	int64 count;
-	int32 *members;
-	UserSet *all = user_set_create();
-	UserSet *distinct = user_set_create();
-
-	roaring_bitmap_or_inplace(all, sessions);
-	roaring_bitmap_or_inplace(all, heartbeats);
-	members = user_set_members(all, metrics->max_dashboard, &count);
-	for (int64 i = 0; i < count; i++)
-	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
-
-		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first->number : members[i]);
-	}
-	return (int32) roaring_bitmap_get_cardinality(distinct);
-}
+	MemoryContext context;
+	DayPage *pages;
+} PageCopies;
 
 static void
-finish_page(Collector *collector, DayPage *page, int day, Tally **tallies, int ntallies)
+copy_page(Metrics *metrics, DayPage *page, void *arg)
 {
-	Metrics *metrics = collector->metrics;
-	bool keep = page->stored && page->final;
-	PageEntry *entries =
-		palloc_extended(Max(ntallies + page->nentries, 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
-	int nentries = ntallies;
+	PageCopies *copies = arg;
+	MemoryContext old = MemoryContextSwitchTo(copies->context);
+	DayPage *copy = &copies->pages[page->day - copies->pages[0].day];
+	Size size = Max(page->nentries, 1) * sizeof(PageEntry);
 
-	fill_entries(collector, entries, tallies, ntallies);
-	for (int i = 0; keep && i < page->nentries; i++)
-		if (page->entries[i].user != 0 && numbers_gone(metrics, page->entries[i].user))
-			entries[nentries++] = page->entries[i];
-	qsort(entries, nentries, sizeof(PageEntry), compare_entries);
-
-	if (keep)
-	{
-		keep_users(metrics, collector->active[day], page->active);
-		keep_dashboards(metrics, collector->dashboards[day], page->dashboards, true);
-		keep_dashboards(metrics, collector->heartbeats[day], page->heartbeats, true);
-	}
-
-	/* a dashboard's row shows its last heartbeat only: earlier ones are known by the page alone */
-	keep_dashboards(metrics, collector->heartbeats[day], page->heartbeats, false);
-
-	page->entries = entries;
-	page->nentries = nentries;
-	page->active = collector->active[day];
-	page->dashboards = collector->dashboards[day];
-	page->heartbeats = collector->heartbeats[day];
-	page->final = collector->starts[day + 1] <= metrics->now;
-	page->has_sessions = OidIsValid(metrics->sessions_rel);
-	page->has_dashboards = page->has_sessions || OidIsValid(metrics->dashboards_rel);
-	page->sessions = page->ended = page->duration = 0;
-	for (int i = 0; i < nentries; i++)
-	{
-		page->sessions += entries[i].sessions;
-		page->ended += entries[i].ended;
-		if (pg_add_s64_overflow(page->duration, entries[i].duration, &page->duration))
-			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-							errmsg("sum of session durations is out of range")));
-	}
-	page->returning = count_returning(metrics, page->active, collector->starts[day]);
-	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
+	*copy = *page;
+	copy->active = user_set_adopt(roaring_bitmap_copy(page->active));
+	copy->dashboards = user_set_adopt(roaring_bitmap_copy(page->dashboards));
+	copy->heartbeats = user_set_adopt(roaring_bitmap_copy(page->heartbeats));
+	copy->entries = palloc_extended(size, MCXT_ALLOC_HUGE);
+	memcpy(copy->entries, page->entries, page->nentries * sizeof(PageEntry));
+	MemoryContextSwitchTo(old);
 }
 
 /*
- * collect_days computes the wanted ones of a stretch of pages, which hold
- * what was stored before.  Nothing is written.
+ * collect_days computes the wanted ones of a stretch of pages in place.
+ * Nothing is written.
  */
 void
 collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted)
 {
-	Collector collector = {0};
-	tallies_iterator iterator;
-	Tally *tally;
-	Tally **sorted;
-	int nsorted = 0;
-	int from = 0;
+	PageCopies copies = {CurrentMemoryContext, pages};
+	DayPage *heads = palloc(npages * sizeof(DayPage));
+	bool *left = palloc(npages * sizeof(bool));
 
-	collector.metrics = metrics;
-	collector.ndays = npages;
-	collector.wanted = wanted;
-	collector.starts = palloc((npages + 1) * sizeof(TimestampTz));
-	collector.active = palloc(npages * sizeof(UserSet *));
-	collector.dashboards = palloc(npages * sizeof(UserSet *));
-	collector.heartbeats = palloc(npages * sizeof(UserSet *));
-	for (int i = 0; i <= npages; i++)
-		collector.starts[i] = dashie_day_start(pages[0].day + i, metrics->zone);
+	memcpy(heads, pages, npages * sizeof(DayPage));
+	memcpy(left, wanted, npages * sizeof(bool));
 	for (int i = 0; i < npages; i++)
-	{
-		collector.active[i] = user_set_create();
-		collector.dashboards[i] = user_set_create();
-		collector.heartbeats[i] = user_set_create();
-		if (wanted[i])
-			countries_begin(metrics, collector.starts[i], collector.starts[i + 1]);
-	}
-	collector.tallies = tallies_create(CurrentMemoryContext, 4096, NULL);
-
-	if (OidIsValid(metrics->sessions_rel))
-		collect_sessions(&collector);
-	if (OidIsValid(metrics->dashboards_rel))
-		collect_heartbeats(&collector);
-
-	sorted = palloc_extended(Max(collector.tallies->members, 1) * sizeof(Tally *), MCXT_ALLOC_HUGE);
-	tallies_start_iterate(collector.tallies, &iterator);
-	while ((tally = tallies_iterate(collector.tallies, &iterator)) != NULL)
-		sorted[nsorted++] = tally;
-	qsort(sorted, nsorted, sizeof(Tally *), compare_tallies);
-
-	for (int i = 0; i < npages; i++)
-	{
-		int to = from;
-
-		while (to < nsorted && TALLY_DAY(sorted[to]->key) == i)
-			to++;
-		if (wanted[i])
-			finish_page(&collector, &pages[i], i, sorted + from, to - from);
-		from = to;
-	}
-	countries_finish(metrics);
+		while (left[i])
+			(void) collect_stretch(metrics, heads + i, npages - i, left + i, copy_page, &copies);
+	pfree(left);
+	pfree(heads);
 }

@@ -2,7 +2,7 @@
  * country.c
  *		The country of each user: that of their latest session that has one.
  *
- * It is kept in dashie.user_number with the session it came from, so that it
+ * It is kept (country_store.c) with the session it came from, so that it
  * is still known when retention has removed the session.  When a stretch of
  * time is read anew, every user whose country came from there is in doubt:
  * the rows say it again, or, where the session was removed or moved, the
@@ -73,24 +73,22 @@ later(TimestampTz at, const pg_uuid_t *session, const UserEntry *user)
 
 /*
  * countries_begin puts in doubt the country of every user that came from a
- * session that started in [from, upto).
+ * session that started in one of the wanted days, day i being
+ * [starts[i], starts[i + 1]).
  */
 void
-countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto)
+countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays, const bool *wanted)
 {
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
 		UserEntry *user = metrics->by_number[number];
 
-		if (user != NULL && !user->departed && user->country != NO_COUNTRY &&
-			user->country_at >= from && user->country_at < upto)
-		{
-			user->rederive = true;
-			user->country_before = user->country;
-			user->country_at_before = user->country_at;
-			user->country_session_before = user->country_session;
-			user->country = NO_COUNTRY;
-		}
+		if (user == NULL || user->country == NO_COUNTRY || user->country_at < starts[0] ||
+			user->country_at >= starts[ndays] || user->departed ||
+			!wanted[dashie_day_search(starts, ndays, user->country_at)])
+			continue;
+		user->rederive = true;
+		user->country = NO_COUNTRY;
 	}
 }
 
@@ -105,8 +103,6 @@ countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const 
 	user->country = country;
 	user->country_at = at;
 	user->country_session = *session;
-	if (!user->rederive)
-		user->changed = true;
 }
 
 static void
@@ -258,28 +254,22 @@ countries_finish(Metrics *metrics)
 	{
 		UserEntry *user = metrics->by_number[number];
 
-		if (user != NULL && user->rederive && user->country == NO_COUNTRY)
+		if (user == NULL || !user->rederive)
+			continue;
+		if (user->country == NO_COUNTRY)
 			users[nusers++] = user;
+		else
+			user->rederive = false;
 	}
 	if (nusers > 0)
 	{
 		if (OidIsValid(metrics->sessions_rel))
 			ask_rows(metrics, users, nusers);
 		ask_pages(metrics, users, nusers);
+		for (int i = 0; i < nusers; i++)
+			users[i]->rederive = false;
 	}
 	pfree(users);
-
-	for (int32 number = 0; number < metrics->by_number_size; number++)
-	{
-		UserEntry *user = metrics->by_number[number];
-
-		if (user == NULL || !user->rederive)
-			continue;
-		user->rederive = false;
-		if (user->country != user->country_before || user->country_at != user->country_at_before ||
-			memcmp(&user->country_session, &user->country_session_before, UUID_LEN) != 0)
-			user->changed = true;
-	}
 }
 
 /*
@@ -295,7 +285,8 @@ countries_future(Metrics *metrics)
 		{"started_at", TIMESTAMPTZOID, true, 0},
 		{"country_code", TEXTOID, true, 0},
 	};
-	TimestampTz from = dashie_day_start(metrics->today + 1, metrics->zone);
+	TimestampTz future[] = {dashie_day_start(metrics->today + 1, metrics->zone), DT_NOEND};
+	bool wanted = true;
 	Relation rel;
 	DashieScan *scan;
 
@@ -303,8 +294,8 @@ countries_future(Metrics *metrics)
 		return;
 	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	countries_begin(metrics, from, DT_NOEND);
-	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[2], from, DT_NOEND);
+	countries_begin(metrics, future, 1, &wanted);
+	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[2], future[0], DT_NOEND);
 	while (dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -312,9 +303,11 @@ countries_future(Metrics *metrics)
 		UserEntry *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
 		CountryCode country;
 
+		if (user == NULL)
+			continue;
 		value = dashie_scan_get(scan, &columns[3], &isnull);
 		country = country_code(value, isnull);
-		if (user == NULL || country == NO_COUNTRY)
+		if (country == NO_COUNTRY)
 			continue;
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		countries_candidate(user, country, DatumGetTimestampTz(value),

@@ -30,9 +30,6 @@
 #include "metrics/marks.h"
 #include "roadmap/roadmap.h"
 
-/* Days that one pass over the sessions computes: a bound on memory. */
-#define CHUNK_DAYS 14
-
 /* A first run looks back this far at most, however old the oldest row. */
 #define MAX_HISTORY_DAYS 3660
 
@@ -399,28 +396,44 @@ metrics_first_day(Metrics *metrics)
 	return Max(day, metrics->first_open_day);
 }
 
+typedef struct BringUp
+{
+	DateADT from;
+	bool *computed;
+} BringUp;
+
+static void
+store_computed(Metrics *metrics, DayPage *page, void *arg)
+{
+	BringUp *bring_up = arg;
+
+	page_store(metrics, page);
+	if (bring_up->computed != NULL)
+		bring_up->computed[page->day - bring_up->from] = true;
+}
+
 /*
  * metrics_bring_up computes and stores the pages of [from, to] that are
  * missing, dirty or not final although their day is over; with force, all.
  * Returns the number of days computed; computed[i], if wanted, says which.
- * With "one_chunk" it stops after one pass over the sessions, and *more says
+ * With "one_pass" it stops after one pass over the sessions, and *more says
  * whether days are left.
  */
 int
-metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk, bool *more,
+metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_pass, bool *more,
 				 bool *computed)
 {
 	int ndays = to - from + 1;
+	BringUp bring_up = {from, computed};
 	bool *needed;
 	DayPage *heads;
 	int count = 0;
-	MemoryContext chunk =
-		AllocSetContextCreate(metrics->context, "dashie metrics chunk", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 
 	*more = false;
 	if (ndays <= 0)
 		return 0;
+	old = MemoryContextSwitchTo(metrics->context);
 	needed = palloc0(ndays);
 	heads = pages_load(metrics, from, to, false);
 	for (int i = 0; i < ndays; i++)
@@ -436,43 +449,26 @@ metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool on
 		if (page->stored && page->has_sessions && !OidIsValid(metrics->sessions_rel))
 			needed[i] = false;
 	}
-	pfree(heads);
 
-	for (int i = 0; i < ndays;)
+	for (int i = 0; i < ndays; i++)
 	{
-		int n = Min(CHUNK_DAYS, ndays - i);
-		DayPage *pages;
-
-		if (!needed[i])
+		/* a pass may leave days to the next one */
+		while (needed[i])
 		{
-			i++;
-			continue;
+			if (one_pass && count > 0)
+			{
+				*more = true;
+				break;
+			}
+			CHECK_FOR_INTERRUPTS();
+			count += collect_stretch(metrics, heads + i, ndays - i, needed + i, store_computed,
+									 &bring_up);
 		}
-		if (one_chunk && count > 0)
-		{
-			*more = true;
+		if (*more)
 			break;
-		}
-		CHECK_FOR_INTERRUPTS();
-		while (!needed[i + n - 1])
-			n--;
-		old = MemoryContextSwitchTo(chunk);
-		pages = pages_load(metrics, from + i, from + i + n - 1, true);
-		collect_days(metrics, pages, n, needed + i);
-		for (int j = 0; j < n; j++)
-		{
-			if (!needed[i + j])
-				continue;
-			page_store(metrics, &pages[j]);
-			if (computed != NULL)
-				computed[i + j] = true;
-			count++;
-		}
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(chunk);
-		i += n;
 	}
-	MemoryContextDelete(chunk);
+	pfree(heads);
 	pfree(needed);
+	MemoryContextSwitchTo(old);
 	return count;
 }

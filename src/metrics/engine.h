@@ -4,10 +4,10 @@
  *
  * A run (Metrics) sees one snapshot.  Its steps, in order:
  *		engine.c	locks, opens the tables, absorbs the marks
- *		number.c	looks at every user once: numbers, departures, conversions
- *		collect.c	reads the sessions of a stretch of days into pages
+ *		number*.c	looks at every user once: numbers, departures, conversions
+ *		collect*.c	read the sessions of a stretch of days into pages
  *		page.c		a page in memory, as bytes, in its table
- *		country.c	the latest country of each user
+ *		country*.c	the latest country of each user
  * and then daily.c, geographic.c or active.c answer from what is there.
  * Everything is allocated in the run's memory context.
  */
@@ -25,7 +25,19 @@
 
 /* Country codes are two capital letters in one integer; 0 is none. */
 #define NO_COUNTRY 0
+#define COUNTRY_NOT_COUNTED 0xFFFF
 typedef uint16 CountryCode;
+
+/* Countries as an index; no country counts as ZZ, the last. */
+#define COUNTRIES (26 * 26)
+
+static inline int
+country_index(CountryCode country)
+{
+	if (country == NO_COUNTRY)
+		return COUNTRIES - 1;
+	return ((country >> 8) - 'A') * 26 + ((country & 0xFF) - 'A');
+}
 
 typedef struct UserEntry
 {
@@ -41,14 +53,11 @@ typedef struct UserEntry
 	bool is_new;   /* to be inserted */
 	bool changed;  /* to be updated */
 	bool rederive; /* country must be looked up anew */
+	CountryCode country;
 	TimestampTz signed_up_at;
 	TimestampTz converted_at;
-	CountryCode country;
-	TimestampTz country_at;
+	TimestampTz country_at; /* start of the session that the country is from */
 	pg_uuid_t country_session;
-	CountryCode country_before; /* while in doubt: what is stored */
-	TimestampTz country_at_before;
-	pg_uuid_t country_session_before;
 } UserEntry;
 
 /* A dashboard with one of its users; nearly always it has one. */
@@ -92,7 +101,21 @@ typedef struct DayPage
 	int nentries;
 } DayPage;
 
-struct uuidmap_hash;
+struct uuid_map_hash;
+
+/* The countries of some thousands of users as they are stored; NULL where they are not. */
+typedef struct CountryBlock
+{
+	unsigned char *codes;
+	unsigned char *latest;
+} CountryBlock;
+
+/* Entries are cut from blocks that are allocated as needed. */
+typedef struct NumberSlab
+{
+	char *next;
+	int left;
+} NumberSlab;
 
 typedef struct Metrics
 {
@@ -116,7 +139,9 @@ typedef struct Metrics
 	DateADT first_open_day; /* first day that has lost none */
 
 	/* number.c */
+	bool bounds_loaded;
 	bool users_loaded;
+	bool dashboards_loaded;
 	bool has_signups; /* auth.users has created_at */
 	TimestampTz last_pass;
 	bool has_last_pass;
@@ -124,10 +149,14 @@ typedef struct Metrics
 	int32 next_dashboard;
 	int32 max_user; /* what is above was not given by us */
 	int32 max_dashboard;
-	struct uuidmap_hash *users; /* user id -> UserEntry, of those who are there */
+	NumberSlab user_slab;
+	NumberSlab dashboard_slab;
+	struct uuid_map_hash *users; /* user id -> number, of those who are there */
 	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
-	struct uuidmap_hash *dashboards; /* dashboard id -> its first DashboardEntry */
+	CountryBlock *country_blocks;
+	int32 country_nblocks;
+	struct uuid_map_hash *dashboards; /* dashboard id -> number of its first entry */
 	DashboardEntry **dashboard_by_number;
 	int32 dashboard_by_number_size;
 } Metrics;
@@ -140,12 +169,16 @@ extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
 extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
 extern DateADT metrics_first_day(Metrics *metrics);
-extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_chunk,
+extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_pass,
 							bool *more, bool *computed);
 
-/* number.c */
+/* number_load.c, number_store.c */
 extern void numbers_load(Metrics *metrics);
+extern void numbers_bounds(Metrics *metrics); /* the counters and max_user, max_dashboard alone */
+extern void numbers_load_dashboards(Metrics *metrics);
 extern void numbers_store(Metrics *metrics);
+
+/* number.c */
 extern bool user_is_there(const UserEntry *user); /* has a row that is not marked as deleted */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
 extern UserEntry *numbers_by_number(Metrics *metrics, int32 number);   /* NULL if unknown */
@@ -163,16 +196,25 @@ extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
 extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);
 
 /* collect.c */
+typedef void (*PageDone)(Metrics *metrics, DayPage *page, void *arg);
+extern int collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
+						   PageDone done, void *arg);
 extern void collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted);
 extern CountryCode country_code(Datum value, bool isnull);
 extern const pg_uuid_t *session_id(DashieScan *scan, const DashieColumn *column);
 
 /* country.c */
-extern void countries_begin(Metrics *metrics, TimestampTz from, TimestampTz upto);
+extern void countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays,
+							const bool *wanted);
 extern void
 countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session);
 extern void countries_finish(Metrics *metrics);
 extern void countries_future(Metrics *metrics);
+
+/* country_store.c */
+extern void countries_load(Metrics *metrics);
+extern void countries_store(Metrics *metrics);
+extern CountryCode *countries_codes(Metrics *metrics, int32 *size);
 
 /* average.c */
 extern Datum average_minutes(int64 microseconds, int64 count); /* numeric, two decimals */

@@ -33,8 +33,6 @@
 PG_FUNCTION_INFO_V1(dashie_refresh_geographic_stats);
 
 #define WINDOW_DAYS 30
-#define COUNTRIES (26 * 26)
-#define UNKNOWN_COUNTRY (COUNTRIES - 1) /* ZZ */
 
 typedef struct CountryCounts
 {
@@ -45,14 +43,6 @@ typedef struct CountryCounts
 	int64 ended;
 	int64 duration;
 } CountryCounts;
-
-static int
-country_index(CountryCode country)
-{
-	if (country == NO_COUNTRY)
-		return UNKNOWN_COUNTRY;
-	return ((country >> 8) - 'A') * 26 + ((country & 0xFF) - 'A');
-}
 
 /*
  * read_window unites the sets of the days that end with as_of, and sums the

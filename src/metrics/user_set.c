@@ -176,6 +176,12 @@ user_set_create(void)
 }
 
 UserSet *
+user_set_of_sorted(const uint32 *members, uint32 n)
+{
+	return user_set_adopt(roaring_bitmap_of_ptr(n, members));
+}
+
+UserSet *
 user_set_from_bytes(const bytea *bytes)
 {
 	const char *problem =

@@ -19,12 +19,18 @@ CREATE TABLE IF NOT EXISTS dashie.user_number (
 	signup_counts boolean NOT NULL,  -- in new_signups of that day
 	anonymous boolean NOT NULL,
 	deleted boolean NOT NULL,        -- marked as deleted, the row still there
-	country text,                    -- of the latest session that has one
-	country_at timestamptz,          -- that session's started_at
-	country_session uuid,            -- and its id
 	converted_at timestamptz         -- first applied trial -> paid event
 );
 CREATE INDEX IF NOT EXISTS user_number_anonymous ON dashie.user_number (number) WHERE anonymous;
+
+-- The country of each user, 8,192 numbers a row (src/metrics/country_store.c):
+-- every night moves the latest session of every user who was there.
+CREATE TABLE IF NOT EXISTS dashie.user_country (
+	first integer PRIMARY KEY,       -- number of the row's first user
+	codes bytea NOT NULL,            -- the country of their latest session that has one
+	latest bytea NOT NULL            -- start and id of that session
+);
+ALTER TABLE dashie.user_country ALTER codes SET STORAGE EXTERNAL, ALTER latest SET STORAGE EXTERNAL;
 
 -- Every dashboard that a refresh has seen with a user of it: what a user who is
 -- gone did with a dashboard stays, also if others use it.
@@ -55,6 +61,10 @@ CREATE TABLE IF NOT EXISTS dashie.day_page (
 	digest bytea                     -- SHA-256 over day and the four above
 );
 
+-- They change as a whole and hardly compress: trying would cost more than it saves.
+ALTER TABLE dashie.day_page ALTER active SET STORAGE EXTERNAL, ALTER entries SET STORAGE EXTERNAL,
+	ALTER dashboards SET STORAGE EXTERNAL, ALTER heartbeats SET STORAGE EXTERNAL;
+
 -- Heartbeats that no page knows yet: the first of each day of a dashboard. No index.
 CREATE TABLE IF NOT EXISTS dashie.heartbeat_seen (
 	dashboard_id uuid NOT NULL,
@@ -62,5 +72,5 @@ CREATE TABLE IF NOT EXISTS dashie.heartbeat_seen (
 	at timestamptz NOT NULL
 );
 
-REVOKE ALL ON TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number,
+REVOKE ALL ON TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number,
 	dashie.day_page, dashie.heartbeat_seen FROM PUBLIC;

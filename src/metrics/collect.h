@@ -1,0 +1,142 @@
+/*
+ * collect.h
+ *		What the files that read sessions into pages share:
+ *		collect.c			one pass: who reads, how much memory it may take
+ *		collect_session.c	what a session's row says, and where it goes
+ *		collect_parallel.c	the same pass divided among parallel workers
+ *		collect_page.c		a day's rows become its page
+ */
+#ifndef DASHIE_COLLECT_H
+#define DASHIE_COLLECT_H
+
+#include "postgres.h"
+
+#include "metrics/engine.h"
+#include "storage/itemptr.h"
+
+/* A pass looks at this many days at most. */
+#define MAX_STRETCH_DAYS 4096
+
+/* The days of a pass: day i is [starts[i], starts[i + 1]). */
+typedef struct Stretch
+{
+	int ndays;
+	const TimestampTz *starts;
+	int hint; /* the day of the row before: rows of a day lie together */
+} Stretch;
+
+enum
+{
+	COLUMN_ID,
+	COLUMN_USER,
+	COLUMN_DASHBOARD,
+	COLUMN_STARTED,
+	COLUMN_ENDED,
+	COLUMN_LAST_ACTIVITY,
+	COLUMN_COUNTRY,
+	SESSION_COLUMNS
+};
+
+typedef struct SessionReader
+{
+	Relation rel;
+	DashieColumn columns[SESSION_COLUMNS];
+	AttrNumber last_attnum; /* of those that every row is asked for; 0: read as needed */
+} SessionReader;
+
+/* What a session's row says. */
+typedef struct Session
+{
+	int first; /* day of its start: -1 before the stretch */
+	int last;  /* last day that it covers: may be before first */
+	bool has_user;
+	bool has_dashboard;
+	CountryCode country;
+	ItemPointerData tid;
+	pg_uuid_t id;
+	pg_uuid_t user;
+	pg_uuid_t dashboard;
+	TimestampTz started;
+	int64 duration; /* NOT_ENDED without an end */
+} Session;
+
+/*
+ * Sessions are looked up in batches: their users lie anywhere in tables of
+ * megabytes, which are asked for ahead of their use.
+ */
+#define SESSION_BATCH 64
+
+#define NOT_ENDED PG_INT64_MIN
+
+/*
+ * What is kept of a session in the day that it started in.  "start" holds the
+ * microseconds since the day began, the country and the offset of its row in
+ * the block, from high to low: the order of the start is that of sessions.
+ */
+typedef struct SessionRow
+{
+	uint64 start;
+	int64 duration;
+	uint32 user; /* 0: of nobody we know */
+	BlockNumber block;
+} SessionRow;
+
+#define ROW_OFFSET_BITS 16
+#define ROW_COUNTRY_BITS 10
+#define ROW_START_BITS 38
+#define ROW_AT(row) ((row)->start >> (ROW_OFFSET_BITS + ROW_COUNTRY_BITS))
+
+typedef struct NumberList
+{
+	uint32 *numbers;
+	uint32 n;
+	uint32 size;
+} NumberList;
+
+/* What a pass has read of one day. */
+typedef struct DayRows
+{
+	SessionRow *rows; /* sessions that started in it */
+	uint32 nrows;
+	uint32 size;
+	NumberList users;	   /* of sessions that started earlier and last into it */
+	NumberList dashboards; /* of all sessions that overlap it */
+	UserSet *heartbeats;
+} DayRows;
+
+typedef struct Collector
+{
+	Metrics *metrics;
+	MemoryContext context;
+	Stretch stretch;
+	bool *wanted; /* those of the stretch: days are struck out when memory is short */
+	DayRows *days;
+	SessionReader reader;
+	Size used; /* bytes of all rows and lists */
+	Size limit;
+	TupleTableSlot *slot; /* of a row that is asked for its id */
+	int nbatch;
+	Session batch[SESSION_BATCH];
+} Collector;
+
+/* collect_session.c */
+extern void session_reader_open(SessionReader *reader, Oid relid);
+extern bool session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan,
+						 Session *session);
+extern void
+session_row(const Session *session, const Stretch *stretch, SessionRow *row);
+extern CountryCode session_row_country(const SessionRow *row);
+extern void collector_add(Collector *collector, int first, int last, const SessionRow *row,
+						  uint32 dashboard);
+extern void collector_release(Collector *collector, int day);
+extern void collector_add_current(Collector *collector, DashieScan *scan);
+extern void collector_flush(Collector *collector); /* after the last row */
+
+/* collect_parallel.c */
+extern int parallel_workers_for(Relation rel);
+extern void collect_in_parallel(Collector *collector, int nworkers);
+
+/* collect_page.c */
+extern void collect_page(Collector *collector, DayPage *page, int day);
+
+#endif /* DASHIE_COLLECT_H */

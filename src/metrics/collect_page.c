@@ -1,0 +1,388 @@
+/*
+ * collect_page.c
+ *		The rows that were read of a day become its page.
+ *
+ * The rule of a page that is computed again: the entries of users who are
+ * still there are replaced by what the rows say; those of users who are not
+ * are kept, if the page was final, that is, if the day was over before they
+ * left.
+ */
+#include "postgres.h"
+
+#include "access/tableam.h"
+#include "common/int.h"
+#include "utils/memutils.h"
+
+#include "common/relation.h"
+#include "metrics/collect.h"
+
+#define RADIX_BITS 11
+#define RADIX (1 << RADIX_BITS)
+
+/* Sorts rows by user, those of a user in the order they came. */
+static SessionRow *
+sort_rows(SessionRow *rows, uint32 n)
+{
+	SessionRow *from = rows;
+	SessionRow *to;
+	uint32 highest = 0;
+
+	if (n < 2)
+		return rows;
+	for (uint32 i = 0; i < n; i++)
+		highest = Max(highest, rows[i].user);
+	to = palloc_extended((Size) n * sizeof(SessionRow), MCXT_ALLOC_HUGE);
+	for (int shift = 0; shift < 32 && highest >> shift != 0; shift += RADIX_BITS)
+	{
+		uint32 starts[RADIX] = {0};
+		uint32 sum = 0;
+		SessionRow *swap = from;
+
+		for (uint32 i = 0; i < n; i++)
+			starts[(from[i].user >> shift) & (RADIX - 1)]++;
+		for (int i = 0; i < RADIX; i++)
+		{
+			uint32 count = starts[i];
+
+			starts[i] = sum;
+			sum += count;
+		}
+		for (uint32 i = 0; i < n; i++)
+			to[starts[(from[i].user >> shift) & (RADIX - 1)]++] = from[i];
+		from = to;
+		to = swap;
+	}
+	return from;
+}
+
+/* The same for numbers alone. */
+static uint32 *
+sort_numbers(uint32 *numbers, uint32 n)
+{
+	uint32 *from = numbers;
+	uint32 *to;
+	uint32 highest = 0;
+
+	if (n < 2)
+		return numbers;
+	for (uint32 i = 0; i < n; i++)
+		highest = Max(highest, numbers[i]);
+	to = palloc_extended((Size) n * sizeof(uint32), MCXT_ALLOC_HUGE);
+	for (int shift = 0; shift < 32 && highest >> shift != 0; shift += RADIX_BITS)
+	{
+		uint32 starts[RADIX] = {0};
+		uint32 sum = 0;
+		uint32 *swap = from;
+
+		for (uint32 i = 0; i < n; i++)
+			starts[(from[i] >> shift) & (RADIX - 1)]++;
+		for (int i = 0; i < RADIX; i++)
+		{
+			uint32 count = starts[i];
+
+			starts[i] = sum;
+			sum += count;
+		}
+		for (uint32 i = 0; i < n; i++)
+			to[starts[(from[i] >> shift) & (RADIX - 1)]++] = from[i];
+		from = to;
+		to = swap;
+	}
+	return from;
+}
+
+/* A set of the numbers of a list, in any order and many times. */
+static UserSet *
+set_of_list(const NumberList *list)
+{
+	uint32 *numbers = sort_numbers(list->numbers, list->n);
+	uint32 distinct = 0;
+
+	for (uint32 i = 0; i < list->n; i++)
+		if (distinct == 0 || numbers[distinct - 1] != numbers[i])
+			numbers[distinct++] = numbers[i];
+	return user_set_of_sorted(numbers, distinct);
+}
+
+/* The id of a session, which is asked for only if two began at the same instant. */
+static pg_uuid_t
+row_id(Collector *collector, const SessionRow *row)
+{
+	const DashieColumn *column = &collector->reader.columns[COLUMN_ID];
+	Relation rel = collector->reader.rel;
+	ItemPointerData tid;
+	pg_uuid_t id = {{0}};
+	bool isnull;
+	Datum value;
+
+	if (collector->slot == NULL)
+		collector->slot = table_slot_create(rel, NULL);
+	ItemPointerSet(&tid, row->block, row->start & PG_UINT16_MAX);
+	if (!table_tuple_fetch_row_version(rel, &tid, collector->metrics->snapshot, collector->slot))
+		elog(ERROR, "a session has vanished from \"%s\"", RelationGetRelationName(rel));
+	value = slot_getattr(collector->slot, column->attnum, &isnull);
+	if (!isnull)
+		id = *DatumGetUUIDP(value);
+	ExecClearTuple(collector->slot);
+	return id;
+}
+
+static bool
+later(Collector *collector, const SessionRow *row, const SessionRow *than)
+{
+	pg_uuid_t id;
+	pg_uuid_t than_id;
+
+	if (ROW_AT(row) != ROW_AT(than))
+		return ROW_AT(row) > ROW_AT(than);
+	if (session_row_country(row) == session_row_country(than))
+		return false;
+	id = row_id(collector, row);
+	than_id = row_id(collector, than);
+	return memcmp(&id, &than_id, UUID_LEN) > 0;
+}
+
+static void
+add_to_entry(PageEntry *entry, const SessionRow *row)
+{
+	entry->sessions++;
+	if (row->duration == NOT_ENDED)
+		return;
+	entry->ended++;
+	if (pg_add_s64_overflow(entry->duration, row->duration, &entry->duration))
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("sum of session durations is out of range")));
+}
+
+static void
+begin_entry(PageEntry *entry, const SessionRow *row)
+{
+	entry->user = (int32) row->user;
+	entry->country = session_row_country(row);
+	entry->latest = false;
+	entry->sessions = entry->ended = entry->duration = 0;
+	add_to_entry(entry, row);
+}
+
+/* The rows of one user: an entry for each country, in the order of the countries. */
+static int
+user_entries(Collector *collector, const SessionRow *rows, int nrows, PageEntry *entries)
+{
+	const SessionRow *latest = NULL;
+	int nentries = 0;
+
+	for (int i = 0; i < nrows; i++)
+	{
+		CountryCode country = session_row_country(&rows[i]);
+		int at = nentries;
+
+		/* a user is rarely in more than one country a day */
+		while (at > 0 && entries[at - 1].country > country)
+			at--;
+		if (at > 0 && entries[at - 1].country == country)
+			add_to_entry(&entries[at - 1], &rows[i]);
+		else
+		{
+			memmove(entries + at + 1, entries + at, (nentries - at) * sizeof(PageEntry));
+			begin_entry(&entries[at], &rows[i]);
+			nentries++;
+		}
+		if (country != NO_COUNTRY && rows[i].user != 0 &&
+			(latest == NULL || later(collector, &rows[i], latest)))
+			latest = &rows[i];
+	}
+	for (int i = 0; latest != NULL && i < nentries; i++)
+		entries[i].latest = entries[i].country == session_row_country(latest);
+	return nentries;
+}
+
+/*
+ * make_entries makes a day's entries of its rows, sorted by user and country,
+ * and the set of the users who are not marked as deleted.
+ */
+static int
+make_entries(Collector *collector, DayRows *day, PageEntry *entries, UserSet **active)
+{
+	Metrics *metrics = collector->metrics;
+	SessionRow *rows = sort_rows(day->rows, day->nrows);
+	uint32 *users = palloc_extended(Max(day->nrows, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
+	int nusers = 0;
+	int nentries = 0;
+	uint32 next;
+
+	for (uint32 i = 0; i < day->nrows; i = next)
+	{
+		uint32 number = rows[i].user;
+
+		for (next = i + 1; next < day->nrows && rows[next].user == number;)
+			next++;
+		nentries += user_entries(collector, rows + i, next - i, entries + nentries);
+		if (number != 0 && !metrics->by_number[number]->deleted)
+			users[nusers++] = number;
+	}
+	*active = user_set_of_sorted(users, nusers);
+	pfree(users);
+	for (uint32 i = 0; i < day->users.n; i++)
+		if (!metrics->by_number[day->users.numbers[i]]->deleted)
+			roaring_bitmap_add(*active, day->users.numbers[i]);
+	return nentries;
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	const PageEntry *left = a;
+	const PageEntry *right = b;
+
+	if (left->user != right->user)
+		return left->user < right->user ? -1 : 1;
+	return (int) left->country - (int) right->country;
+}
+
+/* Adds to "into" the members of "from" that stay although their user is not there. */
+static void
+keep_users(Metrics *metrics, UserSet *into, UserSet *from)
+{
+	int64 count;
+	int32 *members = user_set_members(from, metrics->max_user, &count);
+
+	for (int64 i = 0; i < count; i++)
+	{
+		UserEntry *user = numbers_by_number(metrics, members[i]);
+
+		if (user == NULL || !user_is_there(user))
+			roaring_bitmap_add(into, members[i]);
+	}
+	pfree(members);
+}
+
+/* The same for dashboards, of users who are gone or of those who are there. */
+static void
+keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
+{
+	int64 count;
+	int32 *members = user_set_members(from, metrics->max_dashboard, &count);
+
+	for (int64 i = 0; i < count; i++)
+	{
+		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+
+		if ((dashboard == NULL || numbers_gone(metrics, dashboard->user_number)) == of_gone)
+			roaring_bitmap_add(into, members[i]);
+	}
+	pfree(members);
+}
+
+static int32
+count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
+{
+	int64 nmembers;
+	int32 *members = user_set_members(active, metrics->max_user, &nmembers);
+	int32 count = 0;
+
+	for (int64 i = 0; i < nmembers; i++)
+	{
+		UserEntry *user = numbers_by_number(metrics, members[i]);
+
+		if (user != NULL && !user->anonymous && user->has_signup && user->signed_up_at < before)
+			count++;
+	}
+	pfree(members);
+	return count;
+}
+
+/*
+ * Distinct dashboards of two sets that name them by user: a dashboard of
+ * several users counts once.
+ */
+static int32
+count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
+{
+	int64 count;
+	int32 *members;
+	UserSet *all = sessions;
+	UserSet *repeated = NULL;
+	int32 distinct = 0;
+
+	if (!roaring_bitmap_is_empty(heartbeats))
+	{
+		all = user_set_create();
+		roaring_bitmap_or_inplace(all, sessions);
+		roaring_bitmap_or_inplace(all, heartbeats);
+	}
+	members = user_set_members(all, metrics->max_dashboard, &count);
+	for (int64 i = 0; i < count; i++)
+	{
+		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+
+		if (dashboard == NULL || dashboard->first->next == NULL)
+		{
+			distinct++;
+			continue;
+		}
+		if (repeated == NULL)
+			repeated = user_set_create();
+		roaring_bitmap_add(repeated, dashboard->first->number);
+	}
+	pfree(members);
+	if (repeated != NULL)
+		distinct += (int32) roaring_bitmap_get_cardinality(repeated);
+	return distinct;
+}
+
+/*
+ * collect_page fills a page, which holds what was stored before, in the
+ * current memory context.
+ */
+void
+collect_page(Collector *collector, DayPage *page, int day)
+{
+	Metrics *metrics = collector->metrics;
+	DayRows *rows = &collector->days[day];
+	const TimestampTz *starts = collector->stretch.starts;
+	bool keep = page->stored && page->final;
+	PageEntry *entries = palloc_extended(((Size) rows->nrows + page->nentries + 1) *
+											 sizeof(PageEntry),
+										 MCXT_ALLOC_HUGE);
+	UserSet *active;
+	UserSet *dashboards;
+	int nentries = make_entries(collector, rows, entries, &active);
+	int computed = nentries;
+
+	for (int i = 0; keep && i < page->nentries; i++)
+		if (page->entries[i].user != 0 && numbers_gone(metrics, page->entries[i].user))
+			entries[nentries++] = page->entries[i];
+	if (nentries > computed)
+		qsort(entries, nentries, sizeof(PageEntry), compare_entries);
+
+	dashboards = set_of_list(&rows->dashboards);
+	if (keep)
+	{
+		keep_users(metrics, active, page->active);
+		keep_dashboards(metrics, dashboards, page->dashboards, true);
+		keep_dashboards(metrics, rows->heartbeats, page->heartbeats, true);
+	}
+
+	/* a dashboard's row shows its last heartbeat only: earlier ones are known by the page alone */
+	keep_dashboards(metrics, rows->heartbeats, page->heartbeats, false);
+
+	page->entries = entries;
+	page->nentries = nentries;
+	page->active = active;
+	page->dashboards = dashboards;
+	page->heartbeats = rows->heartbeats;
+	page->final = starts[day + 1] <= metrics->now;
+	page->has_sessions = OidIsValid(metrics->sessions_rel);
+	page->has_dashboards = page->has_sessions || OidIsValid(metrics->dashboards_rel);
+	page->sessions = page->ended = page->duration = 0;
+	for (int i = 0; i < nentries; i++)
+	{
+		page->sessions += entries[i].sessions;
+		page->ended += entries[i].ended;
+		if (pg_add_s64_overflow(page->duration, entries[i].duration, &page->duration))
+			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+							errmsg("sum of session durations is out of range")));
+	}
+	page->returning = count_returning(metrics, page->active, starts[day]);
+	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
+}

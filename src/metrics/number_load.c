@@ -1,0 +1,345 @@
+/*
+ * number_load.c
+ *		What is known of users and dashboards, and one look at every user.
+ *
+ * A user who is gone keeps the number without the id.  What they did in days
+ * that were over when they were last seen stays counted; what they did in a
+ * day that was not over goes with them, as plain SQL at the end of that day
+ * would have it.
+ *
+ * The tables are their owner's: a number is bounded by the size of the table
+ * that it comes from before an array gets that size.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/bufmgr.h"
+#include "storage/lockdefs.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/query.h"
+#include "common/relation.h"
+#include "metrics/engine.h"
+#include "metrics/numbers.h"
+
+/* How far numbers may lie above the rows that have them: an array of 80 MB. */
+#define SPARSE_NUMBERS 10000000
+
+/* More rows than this fit into no block: none is shorter than 32 bytes. */
+#define ROWS_PER_BLOCK (BLCKSZ / 32)
+
+/*
+ * limit_of is the highest number that a table may hold.  Users and dashboards
+ * are arrays indexed by number.  We give numbers one by one and take no row
+ * away, so one that is far above the number of rows was not given by us, and
+ * gets no array of its size.
+ */
+static int32
+limit_of(const char *table)
+{
+	Relation rel =
+		dashie_relation_open(metrics_table(table), AccessShareLock, ACL_SELECT, false);
+	int64 rows = (int64) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK;
+
+	table_close(rel, NoLock);
+	return (int32) Min(SPARSE_NUMBERS + 8 * rows, PG_INT32_MAX - 1);
+}
+
+static int32
+next_number(int column, const char *what, int32 limit)
+{
+	int32 next = DatumGetInt32(dashie_field(0, column, NULL));
+
+	if (next < 1 || next > limit)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("invalid numbers of %s", what),
+						errdetail("Next is %d.", next)));
+	return next;
+}
+
+/*
+ * numbers_bounds reads the counters alone: for a question that need not know
+ * who the users are.
+ */
+void
+numbers_bounds(Metrics *metrics)
+{
+	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	bool isnull;
+	Datum value;
+
+	if (metrics->bounds_loaded)
+		return;
+	metrics->max_user = limit_of("user_number");
+	metrics->max_dashboard = limit_of("dashboard_number");
+	dashie_query_begin();
+	if (dashie_query("SELECT next_user, next_dashboard, last_pass FROM dashie.metrics_state", 0,
+					 NULL, NULL, NULL) != 1)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"dashie.metrics_state\" has lost its row"),
+						errhint("Run SELECT dashie.enable('daily_metrics').")));
+	dashie_query_types(lengthof(types), types);
+	metrics->next_user = next_number(1, "users", metrics->max_user);
+	metrics->next_dashboard = next_number(2, "dashboards", metrics->max_dashboard);
+	value = dashie_field(0, 3, &isnull);
+	metrics->has_last_pass = !isnull;
+	if (!isnull)
+		metrics->last_pass = DatumGetTimestampTz(value);
+	dashie_query_end();
+	metrics->bounds_loaded = true;
+}
+
+static int32
+checked_number(Datum value, bool isnull, int32 max, void *const *array, int32 size,
+			   const char *table)
+{
+	int32 number = DatumGetInt32(value);
+
+	if (isnull || number <= 0 || number > max)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid number %d in dashie.%s", isnull ? 0 : number, table)));
+	if (number < size && array[number] != NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("number %d is twice in dashie.%s", number, table)));
+	return number;
+}
+
+static void
+load_user_numbers(Metrics *metrics)
+{
+	DashieColumn columns[] = {
+		{"number", INT4OID, true, 0},
+		{"user_id", UUIDOID, true, 0},
+		{"signed_up_at", TIMESTAMPTZOID, true, 0},
+		{"signup_counts", BOOLOID, true, 0},
+		{"anonymous", BOOLOID, true, 0},
+		{"deleted", BOOLOID, true, 0},
+		{"converted_at", TIMESTAMPTZOID, true, 0},
+	};
+	Relation rel =
+		dashie_relation_open(metrics_table("user_number"), AccessShareLock, ACL_SELECT, false);
+	DashieScan *scan;
+
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	numbers_presize(metrics, metrics->next_user);
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		UserEntry *user = numbers_new_user(metrics);
+		bool isnull;
+		Datum value;
+
+		value = dashie_scan_get(scan, &columns[0], &isnull);
+		user->number = checked_number(value, isnull, metrics->max_user, (void **) metrics->by_number,
+									  metrics->by_number_size, "user_number");
+		value = dashie_scan_get(scan, &columns[1], &isnull);
+		user->departed = isnull;
+		if (!isnull)
+			user->id = *DatumGetUUIDP(value);
+		value = dashie_scan_get(scan, &columns[2], &isnull);
+		user->has_signup = !isnull;
+		user->signed_up_at = isnull ? 0 : DatumGetTimestampTz(value);
+		user->signup_counts = DatumGetBool(dashie_scan_get(scan, &columns[3], &isnull));
+		user->anonymous = DatumGetBool(dashie_scan_get(scan, &columns[4], &isnull));
+		user->deleted = DatumGetBool(dashie_scan_get(scan, &columns[5], &isnull));
+		value = dashie_scan_get(scan, &columns[6], &isnull);
+		user->converted = !isnull;
+		user->converted_at = isnull ? 0 : DatumGetTimestampTz(value);
+		numbers_index_user(metrics, user);
+		metrics->next_user = Max(metrics->next_user, user->number + 1);
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+}
+
+/*
+ * numbers_load_dashboards is called by whoever asks for a dashboard: a night
+ * without any reads none.
+ */
+void
+numbers_load_dashboards(Metrics *metrics)
+{
+	DashieColumn columns[] = {
+		{"number", INT4OID, true, 0},
+		{"dashboard_id", UUIDOID, true, 0},
+		{"user_number", INT4OID, true, 0},
+	};
+	Relation rel;
+	DashieScan *scan;
+
+	if (metrics->dashboards_loaded)
+		return;
+	metrics->dashboards_loaded = true;
+	rel = dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT,
+							   false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	metrics->dashboards = uuid_map_create(metrics->context, metrics->next_dashboard, NULL);
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		DashboardEntry *dashboard = numbers_new_dashboard(metrics);
+		const pg_uuid_t *id;
+		bool isnull;
+		Datum value;
+
+		value = dashie_scan_get(scan, &columns[0], &isnull);
+		dashboard->number = checked_number(
+			value, isnull, metrics->max_dashboard, (void **) metrics->dashboard_by_number,
+			metrics->dashboard_by_number_size, "dashboard_number");
+		id = dashie_scan_uuid(scan, &columns[1]);
+		dashboard->user_number = DatumGetInt32(dashie_scan_get(scan, &columns[2], &isnull));
+		if (id == NULL)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("number %d in dashie.dashboard_number has no dashboard",
+								   dashboard->number)));
+		if (dashboard->user_number <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("invalid number %d in dashie.dashboard_number", dashboard->number)));
+		dashboard->id = *id;
+		numbers_index_dashboard(metrics, dashboard);
+		metrics->next_dashboard = Max(metrics->next_dashboard, dashboard->number + 1);
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+}
+
+/*
+ * seen_after says whether the user was still there after the day of "at" had
+ * ended, so that the day keeps them.
+ */
+static bool
+seen_after(Metrics *metrics, TimestampTz at)
+{
+	return metrics->has_last_pass &&
+		   metrics->last_pass >=
+			   dashie_day_start(dashie_day_of(at, metrics->zone) + 1, metrics->zone);
+}
+
+static void
+leave_behind(Metrics *metrics, UserEntry *user)
+{
+	if (user->signup_counts && !(user->has_signup && seen_after(metrics, user->signed_up_at)))
+		user->signup_counts = false;
+	if (user->converted && !seen_after(metrics, user->converted_at))
+		user->converted = false;
+	user->changed = true;
+}
+
+static void
+look_at_users(Metrics *metrics)
+{
+	DashieColumn columns[] = {
+		{"id", UUIDOID, true, 0},
+		{"created_at", TIMESTAMPTZOID, false, 0},
+		{"is_anonymous", BOOLOID, false, 0},
+		{"deleted_at", TIMESTAMPTZOID, false, 0},
+	};
+	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
+										ACL_SELECT, false);
+	DashieScan *scan;
+
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	metrics->has_signups = columns[1].attnum != InvalidAttrNumber;
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
+	{
+		bool isnull;
+		pg_uuid_t *id = DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull));
+		UserEntry *user;
+		Datum value;
+		bool has_signup;
+		TimestampTz signed_up_at;
+		bool anonymous;
+		bool deleted;
+
+		if (isnull)
+			continue;
+		value = dashie_scan_get(scan, &columns[1], &isnull);
+		has_signup = !isnull;
+		signed_up_at = isnull ? 0 : DatumGetTimestampTz(value);
+		value = dashie_scan_get(scan, &columns[2], &isnull);
+		anonymous = !isnull && DatumGetBool(value);
+		(void) dashie_scan_get(scan, &columns[3], &isnull);
+		deleted = !isnull;
+
+		user = numbers_user(metrics, id);
+		if (user == NULL)
+		{
+			user = numbers_new_user(metrics);
+			user->id = *id;
+			user->number = numbers_take_next(&metrics->next_user, "users");
+			metrics->max_user = Max(metrics->max_user, user->number);
+			user->is_new = true;
+			numbers_index_user(metrics, user);
+		}
+		user->seen = true;
+
+		if (deleted)
+		{
+			/* what they were when last seen stays, as for a user whose row is gone */
+			if (!user->deleted)
+			{
+				leave_behind(metrics, user);
+				user->deleted = true;
+				if (user->is_new)
+				{
+					user->has_signup = has_signup;
+					user->signed_up_at = signed_up_at;
+					user->anonymous = anonymous;
+				}
+			}
+		}
+		else if (user->deleted || user->has_signup != has_signup ||
+				 user->signed_up_at != signed_up_at || user->anonymous != anonymous ||
+				 user->signup_counts == anonymous)
+		{
+			user->deleted = false;
+			user->has_signup = has_signup;
+			user->signed_up_at = signed_up_at;
+			user->anonymous = anonymous;
+			user->signup_counts = !anonymous;
+			user->changed = true;
+		}
+	}
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry *user = metrics->by_number[number];
+
+		if (user == NULL || user->departed || user->seen)
+			continue;
+		if (!user->deleted)
+			leave_behind(metrics, user);
+		user->departed = true;
+		user->changed = true;
+	}
+}
+
+/*
+ * numbers_load reads what is known of users and dashboards and looks at every
+ * user once.  Changes stay in memory until numbers_store().
+ */
+void
+numbers_load(Metrics *metrics)
+{
+	MemoryContext old;
+
+	if (metrics->users_loaded)
+		return;
+	old = MemoryContextSwitchTo(metrics->context);
+	numbers_bounds(metrics);
+	metrics->users = uuid_map_create(metrics->context, metrics->next_user, NULL);
+	load_user_numbers(metrics);
+	countries_load(metrics);
+	look_at_users(metrics);
+	conversions_load(metrics);
+	metrics->users_loaded = true;
+	MemoryContextSwitchTo(old);
+}

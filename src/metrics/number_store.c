@@ -1,0 +1,139 @@
+/*
+ * number_store.c
+ *		Writes what a run learned of users and dashboards.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "common/arrays.h"
+#include "common/query.h"
+#include "metrics/engine.h"
+
+static void
+write_rows(const char *sql, DashieArrays *rows)
+{
+	if (rows->nrows == 0)
+		return;
+	dashie_arrays_finish(rows);
+	dashie_query_begin();
+	dashie_query(sql, rows->ncolumns, rows->parameter_types, rows->parameters, NULL);
+	dashie_query_end();
+}
+
+static void
+store_users(Metrics *metrics, bool is_new, int count)
+{
+	static const Oid types[] = {INT4OID, UUIDOID, TIMESTAMPTZOID, BOOLOID,
+								BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	DashieArrays rows;
+
+	dashie_arrays_init(&rows, types, lengthof(types), count);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry *user = metrics->by_number[number];
+		int row = rows.nrows;
+
+		if (user == NULL || user->is_new != is_new || !(user->is_new || user->changed))
+			continue;
+		rows.values[0][row] = Int32GetDatum(user->number);
+		rows.values[1][row] = UUIDPGetDatum(&user->id);
+		rows.nulls[1][row] = user->departed;
+		rows.values[2][row] = TimestampTzGetDatum(user->signed_up_at);
+		rows.nulls[2][row] = !user->has_signup;
+		rows.values[3][row] = BoolGetDatum(user->signup_counts);
+		rows.values[4][row] = BoolGetDatum(user->anonymous);
+		rows.values[5][row] = BoolGetDatum(user->deleted);
+		rows.values[6][row] = TimestampTzGetDatum(user->converted_at);
+		rows.nulls[6][row] = !user->converted;
+		rows.nrows++;
+	}
+	Assert(rows.nrows == count);
+	write_rows(is_new
+				   ? "INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
+					 " anonymous, deleted, converted_at)"
+					 " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
+				   : "UPDATE dashie.user_number AS u SET user_id = n.user_id,"
+					 " signed_up_at = n.signed_up_at, signup_counts = n.signup_counts,"
+					 " anonymous = n.anonymous, deleted = n.deleted,"
+					 " converted_at = n.converted_at"
+					 " FROM unnest($1, $2, $3, $4, $5, $6, $7) AS n (number, user_id,"
+					 " signed_up_at, signup_counts, anonymous, deleted, converted_at)"
+					 " WHERE u.number = n.number",
+			   &rows);
+}
+
+static void
+store_dashboards(Metrics *metrics, int count)
+{
+	static const Oid types[] = {INT4OID, UUIDOID, INT4OID};
+	DashieArrays rows;
+
+	dashie_arrays_init(&rows, types, lengthof(types), count);
+	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
+	{
+		DashboardEntry *dashboard = metrics->dashboard_by_number[number];
+		int row = rows.nrows;
+
+		if (dashboard == NULL || !dashboard->is_new)
+			continue;
+		rows.values[0][row] = Int32GetDatum(dashboard->number);
+		rows.values[1][row] = UUIDPGetDatum(&dashboard->id);
+		rows.values[2][row] = Int32GetDatum(dashboard->user_number);
+		rows.nrows++;
+	}
+	write_rows("INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
+			   " SELECT * FROM unnest($1, $2, $3)",
+			   &rows);
+}
+
+/*
+ * numbers_store writes what this run learned of users and dashboards.
+ */
+void
+numbers_store(Metrics *metrics)
+{
+	MemoryContext context =
+		AllocSetContextCreate(metrics->context, "dashie numbers", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	int new_users = 0;
+	int changed_users = 0;
+	int new_dashboards = 0;
+	Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	Datum values[3];
+
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry *user = metrics->by_number[number];
+
+		if (user != NULL && user->is_new)
+			new_users++;
+		else if (user != NULL && user->changed)
+			changed_users++;
+	}
+	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
+		if (metrics->dashboard_by_number[number] != NULL &&
+			metrics->dashboard_by_number[number]->is_new)
+			new_dashboards++;
+
+	store_users(metrics, false, changed_users);
+	store_users(metrics, true, new_users);
+	store_dashboards(metrics, new_dashboards);
+	countries_store(metrics);
+
+	values[0] = Int32GetDatum(metrics->next_user);
+	values[1] = Int32GetDatum(metrics->next_dashboard);
+	values[2] = TimestampTzGetDatum(metrics->now);
+	dashie_query_begin();
+	dashie_query(
+		"UPDATE dashie.metrics_state SET next_user = $1, next_dashboard = $2, last_pass = $3"
+		" WHERE only_row",
+		3, types, values, NULL);
+	dashie_query_end();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
