@@ -115,6 +115,14 @@ typedef struct Collector
 	Size used; /* bytes of all rows and lists */
 	Size limit;
 	TupleTableSlot *slot; /* of a row that is asked for its id */
+
+	/* what is the same for all pages of the pass; made when first asked for */
+	UserSet *users_there;
+	UserSet *dashboards_there;
+	NumberList *signups; /* [day + 1]: who signed up in it; [0]: before the stretch */
+	int signups_until;	 /* those before are in the set */
+	UserSet *signed_up;
+
 	int nbatch;
 	Session batch[SESSION_BATCH];
 } Collector;
@@ -126,6 +134,7 @@ extern bool session_read(const SessionReader *reader, Stretch *stretch, DashieSc
 extern void
 session_row(const Session *session, const Stretch *stretch, SessionRow *row);
 extern CountryCode session_row_country(const SessionRow *row);
+extern void number_list_add(Collector *collector, NumberList *list, uint32 number);
 extern void collector_add(Collector *collector, int first, int last, const SessionRow *row,
 						  uint32 dashboard);
 extern void collector_release(Collector *collector, int day);

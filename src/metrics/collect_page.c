@@ -198,12 +198,11 @@ user_entries(Collector *collector, const SessionRow *rows, int nrows, PageEntry 
 
 /*
  * make_entries makes a day's entries of its rows, sorted by user and country,
- * and the set of the users who are not marked as deleted.
+ * and the set of the users of the day, who count unless marked as deleted.
  */
 static int
 make_entries(Collector *collector, DayRows *day, PageEntry *entries, UserSet **active)
 {
-	Metrics *metrics = collector->metrics;
 	SessionRow *rows = sort_rows(day->rows, day->nrows);
 	uint32 *users = palloc_extended(Max(day->nrows, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
 	int nusers = 0;
@@ -217,14 +216,14 @@ make_entries(Collector *collector, DayRows *day, PageEntry *entries, UserSet **a
 		for (next = i + 1; next < day->nrows && rows[next].user == number;)
 			next++;
 		nentries += user_entries(collector, rows + i, next - i, entries + nentries);
-		if (number != 0 && !metrics->by_number[number]->deleted)
+		if (number != 0)
 			users[nusers++] = number;
 	}
 	*active = user_set_of_sorted(users, nusers);
 	pfree(users);
-	for (uint32 i = 0; i < day->users.n; i++)
-		if (!metrics->by_number[day->users.numbers[i]]->deleted)
-			roaring_bitmap_add(*active, day->users.numbers[i]);
+	roaring_bitmap_or_inplace(*active, set_of_list(&day->users));
+	if (collector->metrics->deleted != NULL)
+		roaring_bitmap_andnot_inplace(*active, collector->metrics->deleted);
 	return nentries;
 }
 
@@ -239,56 +238,105 @@ compare_entries(const void *a, const void *b)
 	return (int) left->country - (int) right->country;
 }
 
-/* Adds to "into" the members of "from" that stay although their user is not there. */
+/* Adds to "into" those of "from" that are not in "without". */
 static void
-keep_users(Metrics *metrics, UserSet *into, UserSet *from)
+keep_others(UserSet *into, UserSet *from, const UserSet *without)
 {
-	int64 count;
-	int32 *members = user_set_members(from, metrics->max_user, &count);
-
-	for (int64 i = 0; i < count; i++)
-	{
-		UserEntry *user = numbers_by_number(metrics, members[i]);
-
-		if (user == NULL || !user_is_there(user))
-			roaring_bitmap_add(into, members[i]);
-	}
-	pfree(members);
+	if (roaring_bitmap_is_empty(from))
+		return;
+	roaring_bitmap_or_inplace(into, user_set_adopt(roaring_bitmap_andnot(from, without)));
 }
 
-/* The same for dashboards, of users who are gone or of those who are there. */
-static void
-keep_dashboards(Metrics *metrics, UserSet *into, UserSet *from, bool of_gone)
+/* The users who are there, for the whole pass. */
+static const UserSet *
+users_there(Collector *collector)
 {
-	int64 count;
-	int32 *members = user_set_members(from, metrics->max_dashboard, &count);
+	Metrics *metrics = collector->metrics;
+	MemoryContext old;
+	uint32 *numbers;
+	uint32 n = 0;
 
-	for (int64 i = 0; i < count; i++)
-	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
-
-		if ((dashboard == NULL || numbers_gone(metrics, dashboard->user_number)) == of_gone)
-			roaring_bitmap_add(into, members[i]);
-	}
-	pfree(members);
+	if (collector->users_there != NULL)
+		return collector->users_there;
+	old = MemoryContextSwitchTo(collector->context);
+	numbers = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+		if (metrics->by_number[number] != NULL && user_is_there(metrics->by_number[number]))
+			numbers[n++] = number;
+	collector->users_there = user_set_of_sorted(numbers, n);
+	pfree(numbers);
+	MemoryContextSwitchTo(old);
+	return collector->users_there;
 }
 
-static int32
-count_returning(Metrics *metrics, UserSet *active, TimestampTz before)
+/* The dashboards of users who have not departed. */
+static const UserSet *
+dashboards_there(Collector *collector)
 {
-	int64 nmembers;
-	int32 *members = user_set_members(active, metrics->max_user, &nmembers);
-	int32 count = 0;
+	Metrics *metrics = collector->metrics;
+	MemoryContext old;
+	int32 size = metrics->dashboard_by_number_size;
+	uint32 *numbers;
+	uint32 n = 0;
 
-	for (int64 i = 0; i < nmembers; i++)
+	if (collector->dashboards_there != NULL)
+		return collector->dashboards_there;
+	old = MemoryContextSwitchTo(collector->context);
+	numbers = palloc_extended(Max(size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
+	for (int32 number = 0; number < size; number++)
 	{
-		UserEntry *user = numbers_by_number(metrics, members[i]);
+		DashboardEntry *dashboard = metrics->dashboard_by_number[number];
 
-		if (user != NULL && !user->anonymous && user->has_signup && user->signed_up_at < before)
-			count++;
+		if (dashboard != NULL && !numbers_gone(metrics, dashboard->user_number))
+			numbers[n++] = number;
 	}
-	pfree(members);
-	return count;
+	collector->dashboards_there = user_set_of_sorted(numbers, n);
+	pfree(numbers);
+	MemoryContextSwitchTo(old);
+	return collector->dashboards_there;
+}
+
+/*
+ * signed_up_before is the set of the users, anonymous ones left out, who signed
+ * up before the day began.  Days are asked for in their order.
+ */
+static UserSet *
+signed_up_before(Collector *collector, int day)
+{
+	Metrics *metrics = collector->metrics;
+	const Stretch *stretch = &collector->stretch;
+
+	if (collector->signups == NULL)
+	{
+		collector->signups = MemoryContextAllocZero(collector->context,
+													(stretch->ndays + 1) * sizeof(NumberList));
+		for (int32 number = 0; number < metrics->by_number_size; number++)
+		{
+			UserEntry *user = metrics->by_number[number];
+
+			if (user != NULL && !user->anonymous && user->has_signup &&
+				user->signed_up_at < stretch->starts[stretch->ndays])
+				number_list_add(collector,
+						 &collector->signups[dashie_day_search(stretch->starts, stretch->ndays,
+															   user->signed_up_at) +
+											 1],
+						 number);
+		}
+	}
+	for (; collector->signups_until <= day; collector->signups_until++)
+	{
+		NumberList *list = &collector->signups[collector->signups_until];
+
+		if (collector->signed_up == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(collector->context);
+
+			collector->signed_up = user_set_create();
+			MemoryContextSwitchTo(old);
+		}
+		roaring_bitmap_add_many(collector->signed_up, list->n, list->numbers);
+	}
+	return collector->signed_up;
 }
 
 /*
@@ -301,33 +349,22 @@ count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 	int64 count;
 	int32 *members;
 	UserSet *all = sessions;
-	UserSet *repeated = NULL;
-	int32 distinct = 0;
+	UserSet *distinct;
 
 	if (!roaring_bitmap_is_empty(heartbeats))
-	{
-		all = user_set_create();
-		roaring_bitmap_or_inplace(all, sessions);
-		roaring_bitmap_or_inplace(all, heartbeats);
-	}
+		all = user_set_adopt(roaring_bitmap_or(sessions, heartbeats));
+	if (!metrics->dashboards_shared)
+		return (int32) roaring_bitmap_get_cardinality(all);
 	members = user_set_members(all, metrics->max_dashboard, &count);
+	distinct = user_set_create();
 	for (int64 i = 0; i < count; i++)
 	{
 		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
-		if (dashboard == NULL || dashboard->first->next == NULL)
-		{
-			distinct++;
-			continue;
-		}
-		if (repeated == NULL)
-			repeated = user_set_create();
-		roaring_bitmap_add(repeated, dashboard->first->number);
+		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first->number : members[i]);
 	}
 	pfree(members);
-	if (repeated != NULL)
-		distinct += (int32) roaring_bitmap_get_cardinality(repeated);
-	return distinct;
+	return (int32) roaring_bitmap_get_cardinality(distinct);
 }
 
 /*
@@ -358,13 +395,17 @@ collect_page(Collector *collector, DayPage *page, int day)
 	dashboards = set_of_list(&rows->dashboards);
 	if (keep)
 	{
-		keep_users(metrics, active, page->active);
-		keep_dashboards(metrics, dashboards, page->dashboards, true);
-		keep_dashboards(metrics, rows->heartbeats, page->heartbeats, true);
+		keep_others(active, page->active, users_there(collector));
+		keep_others(dashboards, page->dashboards, dashboards_there(collector));
 	}
 
 	/* a dashboard's row shows its last heartbeat only: earlier ones are known by the page alone */
-	keep_dashboards(metrics, rows->heartbeats, page->heartbeats, false);
+	if (keep)
+		roaring_bitmap_or_inplace(rows->heartbeats, page->heartbeats);
+	else if (!roaring_bitmap_is_empty(page->heartbeats))
+		roaring_bitmap_or_inplace(
+			rows->heartbeats,
+			user_set_adopt(roaring_bitmap_and(page->heartbeats, dashboards_there(collector))));
 
 	page->entries = entries;
 	page->nentries = nentries;
@@ -383,6 +424,7 @@ collect_page(Collector *collector, DayPage *page, int day)
 			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 							errmsg("sum of session durations is out of range")));
 	}
-	page->returning = count_returning(metrics, page->active, starts[day]);
+	page->returning = (int32) roaring_bitmap_and_cardinality(
+		page->active, signed_up_before(collector, day));
 	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
 }

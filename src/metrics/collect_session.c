@@ -168,8 +168,8 @@ grow(Collector *collector, void *array, uint32 *size, Size element)
 	return array;
 }
 
-static inline void
-list_add(Collector *collector, NumberList *list, uint32 number)
+void
+number_list_add(Collector *collector, NumberList *list, uint32 number)
 {
 	/* the sessions of a user or dashboard often follow one another */
 	if (list->n > 0 && list->numbers[list->n - 1] == number)
@@ -247,9 +247,9 @@ collector_add(Collector *collector, int first, int last, const SessionRow *row, 
 			if (!collector->wanted[i])
 				continue;
 			if (i > first)
-				list_add(collector, &collector->days[i].users, row->user);
+				number_list_add(collector, &collector->days[i].users, row->user);
 			if (dashboard != 0)
-				list_add(collector, &collector->days[i].dashboards, dashboard);
+				number_list_add(collector, &collector->days[i].dashboards, dashboard);
 		}
 	}
 	if (collector->used > collector->limit)
@@ -285,10 +285,15 @@ collector_flush(Collector *collector)
 	Metrics *metrics = collector->metrics;
 
 	for (int i = 0; i < collector->nbatch; i++)
-		numbers_prefetch_slots(metrics, &collector->batch[i].user, &collector->batch[i].dashboard);
+	{
+		numbers_prefetch_user_slot(metrics, &collector->batch[i].user);
+		numbers_prefetch_dashboard_slot(metrics, &collector->batch[i].dashboard);
+	}
 	for (int i = 0; i < collector->nbatch; i++)
-		numbers_prefetch_entries(metrics, &collector->batch[i].user,
-								 &collector->batch[i].dashboard);
+	{
+		numbers_prefetch_user(metrics, &collector->batch[i].user);
+		numbers_prefetch_dashboard(metrics, &collector->batch[i].dashboard);
+	}
 	for (int i = 0; i < collector->nbatch; i++)
 		add_session(collector, &collector->batch[i]);
 	collector->nbatch = 0;
@@ -304,7 +309,8 @@ collector_add_current(Collector *collector, DashieScan *scan)
 
 	if (!session_read(&collector->reader, &collector->stretch, scan, session))
 		return;
-	numbers_prefetch_ids(collector->metrics, &session->user, &session->dashboard);
+	uuid_map_prefetch(collector->metrics->users, &session->user);
+	uuid_map_prefetch(collector->metrics->dashboards, &session->dashboard);
 	if (++collector->nbatch == SESSION_BATCH)
 		collector_flush(collector);
 }

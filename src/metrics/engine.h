@@ -142,6 +142,7 @@ typedef struct Metrics
 	bool bounds_loaded;
 	bool users_loaded;
 	bool dashboards_loaded;
+	bool dashboards_shared; /* one of them has several users */
 	bool has_signups; /* auth.users has created_at */
 	TimestampTz last_pass;
 	bool has_last_pass;
@@ -154,6 +155,7 @@ typedef struct Metrics
 	struct uuid_map_hash *users; /* user id -> number, of those who are there */
 	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
+	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
 	struct uuid_map_hash *dashboards; /* dashboard id -> number of its first entry */
@@ -179,12 +181,32 @@ extern void numbers_load_dashboards(Metrics *metrics);
 extern void numbers_store(Metrics *metrics);
 
 /* number.c */
-extern bool user_is_there(const UserEntry *user); /* has a row that is not marked as deleted */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
-extern UserEntry *numbers_by_number(Metrics *metrics, int32 number);   /* NULL if unknown */
 extern int32 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number);
 extern DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
-extern bool numbers_gone(Metrics *metrics, int32 number); /* departed or never known */
+
+/* Has a row that is not marked as deleted. */
+static inline bool
+user_is_there(const UserEntry *user)
+{
+	return !user->departed && !user->deleted;
+}
+
+/* NULL if unknown. */
+static inline UserEntry *
+numbers_by_number(const Metrics *metrics, int32 number)
+{
+	return number < metrics->by_number_size ? metrics->by_number[number] : NULL;
+}
+
+/* Departed or never known. */
+static inline bool
+numbers_gone(const Metrics *metrics, int32 number)
+{
+	UserEntry *user = numbers_by_number(metrics, number);
+
+	return user == NULL || user->departed;
+}
 
 /* conversion.c */
 extern void conversions_load(Metrics *metrics);

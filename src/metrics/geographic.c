@@ -28,6 +28,7 @@
 #include "common/setting.h"
 #include "jobs/job.h"
 #include "metrics/engine.h"
+#include "metrics/numbers.h"
 #include "roadmap/roadmap.h"
 
 PG_FUNCTION_INFO_V1(dashie_refresh_geographic_stats);
@@ -110,6 +111,36 @@ trial_length(void)
 	return length;
 }
 
+/* What a row of user_profiles says. */
+typedef struct Profile
+{
+	pg_uuid_t user;
+	bool trial;
+	bool paid;
+} Profile;
+
+#define PROFILE_BATCH 64
+
+static void
+count_profiles(Metrics *metrics, CountryCounts *counts, const Profile *batch, int n)
+{
+	for (int i = 0; i < n; i++)
+		numbers_prefetch_user_slot(metrics, &batch[i].user);
+	for (int i = 0; i < n; i++)
+		numbers_prefetch_user(metrics, &batch[i].user);
+	for (int i = 0; i < n; i++)
+	{
+		UserEntry *user = numbers_user(metrics, &batch[i].user);
+		CountryCounts *country;
+
+		if (user == NULL || !user_is_there(user) || user->anonymous)
+			continue;
+		country = &counts[country_index(user->country)];
+		country->trial += batch[i].trial;
+		country->paid += batch[i].paid;
+	}
+}
+
 /*
  * count_tiers counts trial and paid users by country; false if there is no
  * user_profiles to know them from.
@@ -126,6 +157,8 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 	Interval trial;
 	TimestampTz oldest_trial; /* one that began then, without an end of its own, is over */
 	Relation rel;
+	Profile batch[PROFILE_BATCH];
+	int n = 0;
 	DashieScan *scan;
 
 	if (!OidIsValid(relid))
@@ -138,38 +171,42 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
+		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[0]);
+		Profile *profile = &batch[n];
 		bool isnull;
-		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
-		UserEntry *user = isnull ? NULL : numbers_user(metrics, DatumGetUUIDP(value));
-		CountryCounts *country;
+		Datum value;
 
-		if (user == NULL || !user_is_there(user) || user->anonymous)
+		if (id == NULL)
 			continue;
-		country = &counts[country_index(user->country)];
+		profile->user = *id;
+		uuid_map_prefetch(metrics->users, &profile->user);
+		profile->trial = profile->paid = false;
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		if (text_is(value, isnull, "trial"))
 		{
-			bool expired;
-
 			value = dashie_scan_get(scan, &columns[3], &isnull);
 			if (!isnull)
-				expired = DatumGetTimestampTz(value) <= metrics->now;
+				profile->trial = DatumGetTimestampTz(value) > metrics->now;
 			else
 			{
 				value = dashie_scan_get(scan, &columns[2], &isnull);
-				expired = !isnull && DatumGetTimestampTz(value) <= oldest_trial;
+				profile->trial = isnull || DatumGetTimestampTz(value) > oldest_trial;
 			}
-			if (!expired)
-				country->trial++;
 		}
 		else if (text_is(value, isnull, "basic") || text_is(value, isnull, "pro"))
 		{
 			value = dashie_scan_get(scan, &columns[4], &isnull);
-			if (isnull || text_is(value, isnull, "active") || text_is(value, isnull, "trialing") ||
-				text_is(value, isnull, "past_due"))
-				country->paid++;
+			profile->paid = isnull || text_is(value, isnull, "active") ||
+							text_is(value, isnull, "trialing") ||
+							text_is(value, isnull, "past_due");
+		}
+		if ((profile->trial || profile->paid) && ++n == PROFILE_BATCH)
+		{
+			count_profiles(metrics, counts, batch, n);
+			n = 0;
 		}
 	}
+	count_profiles(metrics, counts, batch, n);
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 	return true;

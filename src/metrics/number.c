@@ -18,6 +18,7 @@
 #include "metrics/numbers.h"
 
 #define SLAB_ENTRIES 1024
+#define PREFETCH_AHEAD 16
 
 /* The slot of a number in an array of pointers that grows as needed. */
 static void **
@@ -69,19 +70,41 @@ numbers_new_user(Metrics *metrics)
 	return take_entry(metrics, &metrics->user_slab, sizeof(UserEntry));
 }
 
-/*
- * numbers_index_user puts an entry with its number, and its id unless the user
- * has departed, where it is found.
- */
 void
 numbers_index_user(Metrics *metrics, UserEntry *user)
 {
-	bool found;
-
 	*slot_of_number(metrics, (void ***) &metrics->by_number, &metrics->by_number_size,
 					user->number) = user;
-	if (!user->departed)
-		uuid_map_insert(metrics->users, user->id, &found)->value = user->number;
+}
+
+/*
+ * numbers_map_user makes a user who has not departed known by the id.
+ */
+void
+numbers_map_user(Metrics *metrics, UserEntry *user)
+{
+	bool found;
+
+	uuid_map_insert(metrics->users, user->id, &found)->value = user->number;
+}
+
+/*
+ * numbers_map_users does so for all, after they were loaded: the places in the
+ * map are anywhere, so each is asked for ahead.
+ */
+void
+numbers_map_users(Metrics *metrics)
+{
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry *user = metrics->by_number[number];
+
+		if (number + PREFETCH_AHEAD < metrics->by_number_size &&
+			metrics->by_number[number + PREFETCH_AHEAD] != NULL)
+			uuid_map_prefetch(metrics->users, &metrics->by_number[number + PREFETCH_AHEAD]->id);
+		if (user != NULL && !user->departed)
+			numbers_map_user(metrics, user);
+	}
 }
 
 DashboardEntry *
@@ -93,11 +116,16 @@ numbers_new_dashboard(Metrics *metrics)
 void
 numbers_index_dashboard(Metrics *metrics, DashboardEntry *dashboard)
 {
+	*slot_of_number(metrics, (void ***) &metrics->dashboard_by_number,
+					&metrics->dashboard_by_number_size, dashboard->number) = dashboard;
+}
+
+static void
+map_dashboard(Metrics *metrics, DashboardEntry *dashboard)
+{
 	bool found;
 	UuidSlot *slot = uuid_map_insert(metrics->dashboards, dashboard->id, &found);
 
-	*slot_of_number(metrics, (void ***) &metrics->dashboard_by_number,
-					&metrics->dashboard_by_number_size, dashboard->number) = dashboard;
 	if (!found)
 	{
 		slot->value = dashboard->number;
@@ -110,6 +138,22 @@ numbers_index_dashboard(Metrics *metrics, DashboardEntry *dashboard)
 		dashboard->first = first;
 		dashboard->next = first->next;
 		first->next = dashboard;
+		metrics->dashboards_shared = true;
+	}
+}
+
+void
+numbers_map_dashboards(Metrics *metrics)
+{
+	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
+	{
+		int32 ahead = number + PREFETCH_AHEAD;
+
+		if (ahead < metrics->dashboard_by_number_size &&
+			metrics->dashboard_by_number[ahead] != NULL)
+			uuid_map_prefetch(metrics->dashboards, &metrics->dashboard_by_number[ahead]->id);
+		if (metrics->dashboard_by_number[number] != NULL)
+			map_dashboard(metrics, metrics->dashboard_by_number[number]);
 	}
 }
 
@@ -122,12 +166,6 @@ numbers_take_next(int32 *next, const char *what)
 	return (*next)++;
 }
 
-bool
-user_is_there(const UserEntry *user)
-{
-	return !user->departed && !user->deleted;
-}
-
 UserEntry *
 numbers_user(Metrics *metrics, const pg_uuid_t *id)
 {
@@ -135,20 +173,6 @@ numbers_user(Metrics *metrics, const pg_uuid_t *id)
 	UserEntry *user = number > 0 ? metrics->by_number[number] : NULL;
 
 	return user != NULL && !user->departed ? user : NULL;
-}
-
-UserEntry *
-numbers_by_number(Metrics *metrics, int32 number)
-{
-	return number < metrics->by_number_size ? metrics->by_number[number] : NULL;
-}
-
-bool
-numbers_gone(Metrics *metrics, int32 number)
-{
-	UserEntry *user = numbers_by_number(metrics, number);
-
-	return user == NULL || user->departed;
 }
 
 DashboardEntry *
@@ -182,6 +206,7 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 		dashboard->user_number = user_number;
 		dashboard->is_new = true;
 		numbers_index_dashboard(metrics, dashboard);
+		map_dashboard(metrics, dashboard);
 	}
 	return dashboard->number;
 }

@@ -154,6 +154,7 @@ load_user_numbers(Metrics *metrics)
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
+	numbers_map_users(metrics);
 }
 
 /*
@@ -206,6 +207,7 @@ numbers_load_dashboards(Metrics *metrics)
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
+	numbers_map_dashboards(metrics);
 }
 
 /*
@@ -230,6 +232,99 @@ leave_behind(Metrics *metrics, UserEntry *user)
 	user->changed = true;
 }
 
+/* What a row of auth.users says. */
+typedef struct SeenUser
+{
+	pg_uuid_t id;
+	bool has_signup;
+	bool anonymous;
+	bool deleted;
+	TimestampTz signed_up_at;
+} SeenUser;
+
+#define SEEN_BATCH 64
+
+static void
+look_at_user(Metrics *metrics, const SeenUser *seen)
+{
+	UserEntry *user = numbers_user(metrics, &seen->id);
+
+	if (user == NULL)
+	{
+		user = numbers_new_user(metrics);
+		user->id = seen->id;
+		user->number = numbers_take_next(&metrics->next_user, "users");
+		metrics->max_user = Max(metrics->max_user, user->number);
+		user->is_new = true;
+		numbers_index_user(metrics, user);
+		numbers_map_user(metrics, user);
+	}
+	user->seen = true;
+
+	if (seen->deleted)
+	{
+		/* what they were when last seen stays, as for a user whose row is gone */
+		if (user->deleted)
+			return;
+		leave_behind(metrics, user);
+		user->deleted = true;
+		if (user->is_new)
+		{
+			user->has_signup = seen->has_signup;
+			user->signed_up_at = seen->signed_up_at;
+			user->anonymous = seen->anonymous;
+		}
+	}
+	else if (user->deleted || user->has_signup != seen->has_signup ||
+			 user->signed_up_at != seen->signed_up_at || user->anonymous != seen->anonymous ||
+			 user->signup_counts == seen->anonymous)
+	{
+		user->deleted = false;
+		user->has_signup = seen->has_signup;
+		user->signed_up_at = seen->signed_up_at;
+		user->anonymous = seen->anonymous;
+		user->signup_counts = !seen->anonymous;
+		user->changed = true;
+	}
+}
+
+/* After all were looked at: who was not seen has departed. */
+static void
+settle_users(Metrics *metrics)
+{
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+	{
+		UserEntry *user = metrics->by_number[number];
+
+		if (user == NULL || user->departed)
+			continue;
+		if (!user->seen)
+		{
+			if (!user->deleted)
+				leave_behind(metrics, user);
+			user->departed = true;
+			user->changed = true;
+		}
+		else if (user->deleted)
+		{
+			if (metrics->deleted == NULL)
+				metrics->deleted = user_set_create();
+			roaring_bitmap_add(metrics->deleted, number);
+		}
+	}
+}
+
+static void
+look_at_batch(Metrics *metrics, const SeenUser *batch, int n)
+{
+	for (int i = 0; i < n; i++)
+		numbers_prefetch_user_slot(metrics, &batch[i].id);
+	for (int i = 0; i < n; i++)
+		numbers_prefetch_user(metrics, &batch[i].id);
+	for (int i = 0; i < n; i++)
+		look_at_user(metrics, &batch[i]);
+}
+
 static void
 look_at_users(Metrics *metrics)
 {
@@ -241,6 +336,8 @@ look_at_users(Metrics *metrics)
 	};
 	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
 										ACL_SELECT, false);
+	SeenUser batch[SEEN_BATCH];
+	int n = 0;
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
@@ -248,78 +345,33 @@ look_at_users(Metrics *metrics)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
+		SeenUser *seen = &batch[n];
+		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[0]);
 		bool isnull;
-		pg_uuid_t *id = DatumGetUUIDP(dashie_scan_get(scan, &columns[0], &isnull));
-		UserEntry *user;
 		Datum value;
-		bool has_signup;
-		TimestampTz signed_up_at;
-		bool anonymous;
-		bool deleted;
 
-		if (isnull)
+		if (id == NULL)
 			continue;
+		seen->id = *id;
+		uuid_map_prefetch(metrics->users, &seen->id);
 		value = dashie_scan_get(scan, &columns[1], &isnull);
-		has_signup = !isnull;
-		signed_up_at = isnull ? 0 : DatumGetTimestampTz(value);
+		seen->has_signup = !isnull;
+		seen->signed_up_at = isnull ? 0 : DatumGetTimestampTz(value);
 		value = dashie_scan_get(scan, &columns[2], &isnull);
-		anonymous = !isnull && DatumGetBool(value);
+		seen->anonymous = !isnull && DatumGetBool(value);
 		(void) dashie_scan_get(scan, &columns[3], &isnull);
-		deleted = !isnull;
-
-		user = numbers_user(metrics, id);
-		if (user == NULL)
+		seen->deleted = !isnull;
+		if (++n == SEEN_BATCH)
 		{
-			user = numbers_new_user(metrics);
-			user->id = *id;
-			user->number = numbers_take_next(&metrics->next_user, "users");
-			metrics->max_user = Max(metrics->max_user, user->number);
-			user->is_new = true;
-			numbers_index_user(metrics, user);
-		}
-		user->seen = true;
-
-		if (deleted)
-		{
-			/* what they were when last seen stays, as for a user whose row is gone */
-			if (!user->deleted)
-			{
-				leave_behind(metrics, user);
-				user->deleted = true;
-				if (user->is_new)
-				{
-					user->has_signup = has_signup;
-					user->signed_up_at = signed_up_at;
-					user->anonymous = anonymous;
-				}
-			}
-		}
-		else if (user->deleted || user->has_signup != has_signup ||
-				 user->signed_up_at != signed_up_at || user->anonymous != anonymous ||
-				 user->signup_counts == anonymous)
-		{
-			user->deleted = false;
-			user->has_signup = has_signup;
-			user->signed_up_at = signed_up_at;
-			user->anonymous = anonymous;
-			user->signup_counts = !anonymous;
-			user->changed = true;
+			look_at_batch(metrics, batch, n);
+			n = 0;
 		}
 	}
+	look_at_batch(metrics, batch, n);
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 
-	for (int32 number = 0; number < metrics->by_number_size; number++)
-	{
-		UserEntry *user = metrics->by_number[number];
-
-		if (user == NULL || user->departed || user->seen)
-			continue;
-		if (!user->deleted)
-			leave_behind(metrics, user);
-		user->departed = true;
-		user->changed = true;
-	}
+	settle_users(metrics);
 }
 
 /*

@@ -14,33 +14,28 @@
 /* number.c */
 extern void numbers_presize(Metrics *metrics, int32 highest);
 extern UserEntry *numbers_new_user(Metrics *metrics); /* zeroed, not yet to be found */
-extern void numbers_index_user(Metrics *metrics, UserEntry *user);
+extern void numbers_index_user(Metrics *metrics, UserEntry *user); /* by its number */
+extern void numbers_map_user(Metrics *metrics, UserEntry *user);   /* by its id */
+extern void numbers_map_users(Metrics *metrics);
 extern DashboardEntry *numbers_new_dashboard(Metrics *metrics);
 extern void numbers_index_dashboard(Metrics *metrics, DashboardEntry *dashboard);
+extern void numbers_map_dashboards(Metrics *metrics);
 extern int32 numbers_take_next(int32 *next, const char *what);
 
 /*
  * Prefetching, in three steps that each need what the one before asked for:
- * the maps, the arrays of pointers, the entries.
+ * uuid_map_prefetch() of the map, and then the array of pointers and the entry.
  */
 static inline void
-numbers_prefetch_ids(Metrics *metrics, const pg_uuid_t *user, const pg_uuid_t *dashboard)
+numbers_prefetch_user_slot(Metrics *metrics, const pg_uuid_t *id)
 {
-	uuid_map_prefetch(metrics->users, user);
-	uuid_map_prefetch(metrics->dashboards, dashboard);
+	__builtin_prefetch(metrics->by_number + uuid_map_get(metrics->users, id));
 }
 
 static inline void
-numbers_prefetch_slots(Metrics *metrics, const pg_uuid_t *user, const pg_uuid_t *dashboard)
+numbers_prefetch_user(Metrics *metrics, const pg_uuid_t *id)
 {
-	__builtin_prefetch(metrics->by_number + uuid_map_get(metrics->users, user));
-	__builtin_prefetch(metrics->dashboard_by_number + uuid_map_get(metrics->dashboards, dashboard));
-}
-
-static inline void
-numbers_prefetch_entries(Metrics *metrics, const pg_uuid_t *user, const pg_uuid_t *dashboard)
-{
-	int32 number = uuid_map_get(metrics->users, user);
+	int32 number = uuid_map_get(metrics->users, id);
 
 	if (number > 0)
 	{
@@ -49,7 +44,19 @@ numbers_prefetch_entries(Metrics *metrics, const pg_uuid_t *user, const pg_uuid_
 		__builtin_prefetch(entry);
 		__builtin_prefetch(entry + 64);
 	}
-	number = uuid_map_get(metrics->dashboards, dashboard);
+}
+
+static inline void
+numbers_prefetch_dashboard_slot(Metrics *metrics, const pg_uuid_t *id)
+{
+	__builtin_prefetch(metrics->dashboard_by_number + uuid_map_get(metrics->dashboards, id));
+}
+
+static inline void
+numbers_prefetch_dashboard(Metrics *metrics, const pg_uuid_t *id)
+{
+	int32 number = uuid_map_get(metrics->dashboards, id);
+
 	if (number > 0)
 		__builtin_prefetch(metrics->dashboard_by_number[number]);
 }
