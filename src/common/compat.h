@@ -63,6 +63,13 @@
 #define dashie_local_beentry(n) pgstat_fetch_stat_local_beentry(n)
 #endif
 
+/* 15 added the argument that says whether to flush at once */
+#if PG_VERSION_NUM >= 150000
+#define dashie_mq_send(queue, size, data) shm_mq_send((queue), (size), (data), false, false)
+#else
+#define dashie_mq_send(queue, size, data) shm_mq_send((queue), (size), (data), false)
+#endif
+
 /* 15 gave EmitWarningsOnPlaceholders() its new name */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

@@ -90,10 +90,7 @@ read_table(Collector *collector)
 	SessionReader *reader = &collector->reader;
 	int nworkers = parallel_workers_for(reader->rel);
 
-	/* nearly every row is needed whole, so its columns are found in one go */
-	for (int i = 0; i < SESSION_COLUMNS; i++)
-		if (i != COLUMN_LAST_ACTIVITY)
-			reader->last_attnum = Max(reader->last_attnum, reader->columns[i].attnum);
+	session_reader_whole(reader);
 	if (nworkers > 0)
 		collect_in_parallel(collector, nworkers);
 	else

@@ -129,6 +129,7 @@ typedef struct Collector
 
 /* collect_session.c */
 extern void session_reader_open(SessionReader *reader, Oid relid);
+extern void session_reader_whole(SessionReader *reader);
 extern bool session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan,
 						 Session *session);
 extern void

@@ -240,10 +240,11 @@ compare_entries(const void *a, const void *b)
 
 /* Adds to "into" those of "from" that are not in "without". */
 static void
-keep_others(UserSet *into, UserSet *from, const UserSet *without)
+keep_others(UserSet *into, const UserSet *from, const UserSet *without, int32 max)
 {
 	if (roaring_bitmap_is_empty(from))
 		return;
+	user_set_require_max(from, max);
 	roaring_bitmap_or_inplace(into, user_set_adopt(roaring_bitmap_andnot(from, without)));
 }
 
@@ -395,9 +396,12 @@ collect_page(Collector *collector, DayPage *page, int day)
 	dashboards = set_of_list(&rows->dashboards);
 	if (keep)
 	{
-		keep_others(active, page->active, users_there(collector));
-		keep_others(dashboards, page->dashboards, dashboards_there(collector));
+		keep_others(active, page->active, users_there(collector), metrics->max_user);
+		keep_others(dashboards, page->dashboards, dashboards_there(collector),
+					metrics->max_dashboard);
 	}
+
+	user_set_require_max(page->heartbeats, metrics->max_dashboard);
 
 	/* a dashboard's row shows its last heartbeat only: earlier ones are known by the page alone */
 	if (keep)

@@ -1,4 +1,550 @@
+/*
+ * collect_parallel.c
+ *		The reading of a large table divided among parallel workers.
+ *
+ * The blocks of the table are shared out by PostgreSQL's parallel scan; the
+ * leader reads its share too.  A worker runs as the same user, with the same
+ * snapshot and settings, and checks the table again before it reads.  It knows
+ * nothing of users: it calls each by the order in which it met them, and sends
+ * to the leader, through a queue each,
+ *		the ids of users and dashboards when it first meets them,
+ *		a row for each session, which names them by that order,
+ *		and at the end the latest session with a country of each user.
+ * So the leader alone gives numbers and holds rows, within its limit of memory,
+ * and a worker holds what the table has of different ids.
+ *
+ * An error in a worker is raised in the leader; an abort of the leader's
+ * transaction or subtransaction ends the workers and frees what was shared.
+ */
 #include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "optimizer/paths.h"
+#include "storage/bufmgr.h"
+#include "storage/shm_mq.h"
+#include "storage/shm_toc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "common/compat.h"
+#include "common/relation.h"
 #include "metrics/collect.h"
-int parallel_workers_for(Relation rel) { return 0; }
-void collect_in_parallel(Collector *collector, int nworkers) {}
+#include "metrics/numbers.h"
+
+#define KEY_SHARED 1
+#define KEY_STARTS 2
+#define KEY_SCAN 3
+#define KEY_QUEUES 4
+
+#define QUEUE_BYTES (256 * 1024)
+#define ITEMS_PER_MESSAGE 512
+#define DRAIN_EVERY 256 /* rows of its own that the leader reads in between */
+
+typedef struct SharedCollect
+{
+	Oid sessions_rel;
+	int ndays;
+} SharedCollect;
+
+typedef enum MessageKind
+{
+	MESSAGE_USERS,
+	MESSAGE_DASHBOARDS,
+	MESSAGE_ROWS,
+	MESSAGE_LATEST
+} MessageKind;
+
+/* Users and dashboards are named by the order in which the worker met them, from 1; 0 is none. */
+typedef struct DashboardMet
+{
+	pg_uuid_t id;
+	uint32 user;
+} DashboardMet;
+
+typedef struct RowMet
+{
+	SessionRow row;
+	uint32 dashboard;
+	int16 first;
+	int16 last;
+} RowMet;
+
+typedef struct LatestMet
+{
+	TimestampTz at;
+	pg_uuid_t session;
+	uint32 user;
+	CountryCode country;
+} LatestMet;
+
+typedef struct MessageHeader
+{
+	uint64 kind; /* keeps the items aligned */
+	uint64 nitems;
+} MessageHeader;
+
+static const Size item_sizes[] = {
+	[MESSAGE_USERS] = sizeof(pg_uuid_t),
+	[MESSAGE_DASHBOARDS] = sizeof(DashboardMet),
+	[MESSAGE_ROWS] = sizeof(RowMet),
+	[MESSAGE_LATEST] = sizeof(LatestMet),
+};
+
+/* A message that is being put together. */
+typedef struct Outbox
+{
+	MessageHeader header;
+	char items[ITEMS_PER_MESSAGE * Max(sizeof(RowMet), sizeof(LatestMet))];
+} Outbox;
+
+typedef struct DashboardPair
+{
+	uint32 user;
+	uint32 next; /* pair of the same dashboard; 0: none */
+} DashboardPair;
+
+typedef struct Worker
+{
+	SessionReader reader;
+	Stretch stretch;
+	shm_mq_handle *queue;
+	uuid_map_hash *users;
+	uuid_map_hash *dashboards; /* id -> the first of its pairs with a user */
+	uint32 nusers;
+	uint32 ndashboards;
+	LatestMet *latest; /* by user */
+	uint32 latest_size;
+	DashboardPair *pairs; /* by dashboard */
+	uint32 pairs_size;
+	Outbox new_users;
+	Outbox new_dashboards;
+	Outbox rows;
+} Worker;
+
+/*
+ * parallel_workers_for says how many workers reading the table is worth: one
+ * more each time that it is three times as large.
+ */
+int
+parallel_workers_for(Relation rel)
+{
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+	double threshold = Max(min_parallel_table_scan_size, 1);
+	int nworkers = 0;
+
+	if (IsInParallelMode() || (blocks < threshold))
+		return 0;
+	while (blocks >= threshold && nworkers < max_parallel_maintenance_workers)
+	{
+		nworkers++;
+		threshold *= 3;
+	}
+	return nworkers;
+}
+
+static void
+send(Worker *worker, Outbox *outbox)
+{
+	Size size = sizeof(MessageHeader) + outbox->header.nitems * item_sizes[outbox->header.kind];
+
+	if (outbox->header.nitems == 0)
+		return;
+	if (dashie_mq_send(worker->queue, size, outbox) != SHM_MQ_SUCCESS)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("lost connection to the leader of a parallel refresh")));
+	outbox->header.nitems = 0;
+}
+
+/* Rows name users and dashboards that must have been told of before. */
+static void
+send_rows(Worker *worker)
+{
+	send(worker, &worker->new_users);
+	send(worker, &worker->new_dashboards);
+	send(worker, &worker->rows);
+}
+
+static void *
+put(Outbox *outbox)
+{
+	return outbox->items + outbox->header.nitems++ * item_sizes[outbox->header.kind];
+}
+
+static void *
+room_for(void *array, uint32 n, uint32 *size, Size element)
+{
+	if (n < *size)
+		return array;
+	*size = Max(1024, *size * 2);
+	return array == NULL ? palloc_extended(*size * element, MCXT_ALLOC_HUGE)
+						 : repalloc_huge(array, *size * element);
+}
+
+static uint32
+meet_user(Worker *worker, const pg_uuid_t *id)
+{
+	bool found;
+	UuidSlot *slot = uuid_map_insert(worker->users, *id, &found);
+
+	if (found)
+		return slot->value;
+	slot->value = ++worker->nusers;
+	worker->latest =
+		room_for(worker->latest, worker->nusers, &worker->latest_size, sizeof(LatestMet));
+	worker->latest[worker->nusers].country = NO_COUNTRY;
+	*(pg_uuid_t *) put(&worker->new_users) = *id;
+	return worker->nusers;
+}
+
+/* A dashboard with another user has another number. */
+static uint32
+meet_dashboard(Worker *worker, const pg_uuid_t *id, uint32 user)
+{
+	bool found;
+	UuidSlot *slot = uuid_map_insert(worker->dashboards, *id, &found);
+	DashboardMet *met;
+
+	if (!found)
+		slot->value = 0;
+	for (uint32 pair = slot->value; pair != 0; pair = worker->pairs[pair].next)
+		if (worker->pairs[pair].user == user)
+			return pair;
+
+	worker->ndashboards++;
+	worker->pairs =
+		room_for(worker->pairs, worker->ndashboards, &worker->pairs_size, sizeof(DashboardPair));
+	worker->pairs[worker->ndashboards].user = user;
+	worker->pairs[worker->ndashboards].next = slot->value;
+	slot->value = worker->ndashboards;
+	met = put(&worker->new_dashboards);
+	met->id = *id;
+	met->user = user;
+	return worker->ndashboards;
+}
+
+static void
+note_latest(Worker *worker, uint32 user, const Session *session)
+{
+	LatestMet *latest = &worker->latest[user];
+
+	if (latest->country != NO_COUNTRY &&
+		(session->started < latest->at ||
+		 (session->started == latest->at &&
+		  memcmp(&session->id, &latest->session, UUID_LEN) <= 0)))
+		return;
+	latest->country = session->country;
+	latest->at = session->started;
+	latest->session = session->id;
+}
+
+static void
+send_session(Worker *worker, const Session *session)
+{
+	RowMet *row = put(&worker->rows);
+	uint32 user = session->has_user ? meet_user(worker, &session->user) : 0;
+
+	row->first = session->first;
+	row->last = session->last;
+	if (session->first >= 0)
+	{
+		session_row(session, &worker->stretch, &row->row);
+		if (user != 0 && session->country != NO_COUNTRY)
+			note_latest(worker, user, session);
+	}
+	row->row.user = user;
+	row->dashboard =
+		user != 0 && session->has_dashboard ? meet_dashboard(worker, &session->dashboard, user) : 0;
+	if (worker->rows.header.nitems == ITEMS_PER_MESSAGE)
+		send_rows(worker);
+}
+
+static void
+send_batch(Worker *worker, const Session *batch, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		int32 user = batch[i].has_user ? uuid_map_get(worker->users, &batch[i].user) : 0;
+
+		if (user > 0)
+			__builtin_prefetch(&worker->latest[user]);
+	}
+	for (int i = 0; i < n; i++)
+		send_session(worker, &batch[i]);
+}
+
+static void
+send_latest(Worker *worker)
+{
+	Outbox *outbox = &worker->rows;
+
+	outbox->header.kind = MESSAGE_LATEST;
+	for (uint32 user = 1; user <= worker->nusers; user++)
+	{
+		LatestMet *latest = &worker->latest[user];
+
+		if (latest->country == NO_COUNTRY)
+			continue;
+		latest->user = user;
+		*(LatestMet *) put(outbox) = *latest;
+		if (outbox->header.nitems == ITEMS_PER_MESSAGE)
+			send(worker, outbox);
+	}
+	send(worker, outbox);
+}
+
+PGDLLEXPORT void dashie_collect_worker(dsm_segment *segment, shm_toc *toc);
+
+/*
+ * dashie_collect_worker is the main function of a parallel worker.
+ */
+void
+dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
+{
+	SharedCollect *shared = shm_toc_lookup(toc, KEY_SHARED, false);
+	char *queues = shm_toc_lookup(toc, KEY_QUEUES, false);
+	Worker *worker = palloc0(sizeof(Worker));
+	Session *batch = palloc0(SESSION_BATCH * sizeof(Session));
+	int n = 0;
+	shm_mq *queue = (shm_mq *) (queues + (Size) ParallelWorkerNumber * QUEUE_BYTES);
+	DashieScan *scan;
+
+	shm_mq_set_sender(queue, MyProc);
+	worker->queue = shm_mq_attach(queue, segment, NULL);
+	worker->stretch.ndays = shared->ndays;
+	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
+	worker->users = uuid_map_create(CurrentMemoryContext, 1024, NULL);
+	worker->dashboards = uuid_map_create(CurrentMemoryContext, 1024, NULL);
+	worker->new_users.header.kind = MESSAGE_USERS;
+	worker->new_dashboards.header.kind = MESSAGE_DASHBOARDS;
+	worker->rows.header.kind = MESSAGE_ROWS;
+	session_reader_open(&worker->reader, shared->sessions_rel);
+	session_reader_whole(&worker->reader);
+
+	scan = dashie_scan_begin_parallel(worker->reader.rel, shm_toc_lookup(toc, KEY_SCAN, false));
+	while (dashie_scan_next(scan))
+	{
+		Session *session = &batch[n];
+
+		if (!session_read(&worker->reader, &worker->stretch, scan, session))
+			continue;
+		uuid_map_prefetch(worker->users, &session->user);
+		uuid_map_prefetch(worker->dashboards, &session->dashboard);
+		if (++n == SESSION_BATCH)
+		{
+			send_batch(worker, batch, n);
+			n = 0;
+		}
+	}
+	send_batch(worker, batch, n);
+	send_rows(worker);
+	send_latest(worker);
+	dashie_scan_end(scan);
+	table_close(worker->reader.rel, AccessShareLock);
+	shm_mq_detach(worker->queue);
+}
+
+/* What the leader knows of a worker: the numbers of whom the worker met. */
+typedef struct Inbox
+{
+	shm_mq_handle *queue;
+	bool done;
+	uint32 *users; /* 0: nobody we know */
+	uint32 nusers;
+	uint32 users_size;
+	uint32 *dashboards;
+	uint32 ndashboards;
+	uint32 dashboards_size;
+} Inbox;
+
+static void
+take_users(Collector *collector, Inbox *inbox, const pg_uuid_t *ids, int n)
+{
+	for (int i = 0; i < n; i++)
+		uuid_map_prefetch(collector->metrics->users, &ids[i]);
+	for (int i = 0; i < n; i++)
+	{
+		UserEntry *user = numbers_user(collector->metrics, &ids[i]);
+
+		inbox->users = room_for(inbox->users, ++inbox->nusers, &inbox->users_size, sizeof(uint32));
+		inbox->users[inbox->nusers] = user != NULL ? user->number : 0;
+	}
+}
+
+static uint32
+user_met(const Inbox *inbox, uint32 user)
+{
+	return user != 0 ? inbox->users[user] : 0;
+}
+
+static void
+take_dashboards(Collector *collector, Inbox *inbox, const DashboardMet *dashboards, int n)
+{
+	for (int i = 0; i < n; i++)
+		uuid_map_prefetch(collector->metrics->dashboards, &dashboards[i].id);
+	for (int i = 0; i < n; i++)
+	{
+		uint32 user = user_met(inbox, dashboards[i].user);
+
+		inbox->dashboards = room_for(inbox->dashboards, ++inbox->ndashboards,
+									 &inbox->dashboards_size, sizeof(uint32));
+		inbox->dashboards[inbox->ndashboards] =
+			user != 0 ? numbers_dashboard(collector->metrics, &dashboards[i].id, user) : 0;
+	}
+}
+
+static void
+take_rows(Collector *collector, const Inbox *inbox, const RowMet *rows, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		SessionRow row = rows[i].row;
+		row.user = user_met(inbox, row.user);
+		collector_add(collector, rows[i].first, rows[i].last, &row,
+					  rows[i].dashboard != 0 ? inbox->dashboards[rows[i].dashboard] : 0);
+	}
+}
+
+static void
+take_latest(Collector *collector, const Inbox *inbox, const LatestMet *latest, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		uint32 user = user_met(inbox, latest[i].user);
+
+		if (user != 0)
+			countries_candidate(collector->metrics->by_number[user], latest[i].country, latest[i].at, &latest[i].session);
+	}
+}
+
+/* Takes what has arrived; with "wait" until the worker has sent all. */
+static void
+drain(Collector *collector, Inbox *inbox, bool wait)
+{
+	while (!inbox->done)
+	{
+		Size size;
+		void *data;
+		MessageHeader *header;
+		void *items;
+		shm_mq_result result = shm_mq_receive(inbox->queue, &size, &data, !wait);
+
+		if (result == SHM_MQ_WOULD_BLOCK)
+			return;
+		if (result != SHM_MQ_SUCCESS)
+		{
+			inbox->done = true;
+			return;
+		}
+		header = data;
+		items = header + 1;
+		Assert(size == sizeof(MessageHeader) + header->nitems * item_sizes[header->kind]);
+		switch (header->kind)
+		{
+			case MESSAGE_USERS:
+				take_users(collector, inbox, items, header->nitems);
+				break;
+			case MESSAGE_DASHBOARDS:
+				take_dashboards(collector, inbox, items, header->nitems);
+				break;
+			case MESSAGE_ROWS:
+				take_rows(collector, inbox, items, header->nitems);
+				break;
+			case MESSAGE_LATEST:
+				take_latest(collector, inbox, items, header->nitems);
+				break;
+		}
+	}
+}
+
+/* The leader's own share. */
+static void
+read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inboxes, int ninboxes)
+{
+	DashieScan *scan = dashie_scan_begin_parallel(collector->reader.rel, shared_scan);
+	int since = 0;
+
+	while (dashie_scan_next(scan))
+	{
+		collector_add_current(collector, scan);
+		if (++since < DRAIN_EVERY)
+			continue;
+		since = 0;
+		for (int i = 0; i < ninboxes; i++)
+			drain(collector, &inboxes[i], false);
+	}
+	collector_flush(collector);
+	dashie_scan_end(scan);
+}
+
+/*
+ * collect_in_parallel reads the whole table with up to nworkers workers; it is
+ * right also when none of them can be had.
+ */
+void
+collect_in_parallel(Collector *collector, int nworkers)
+{
+	Relation rel = collector->reader.rel;
+	Snapshot snapshot = collector->metrics->snapshot;
+	Size starts_size = (collector->stretch.ndays + 1) * sizeof(TimestampTz);
+	Size scan_size = table_parallelscan_estimate(rel, snapshot);
+	ParallelContext *context;
+	SharedCollect *shared;
+	TimestampTz *starts;
+	ParallelTableScanDesc shared_scan;
+	char *queues;
+	Inbox *inboxes;
+
+	PushActiveSnapshot(snapshot);
+	EnterParallelMode();
+	context = CreateParallelContext("$libdir/dashie", "dashie_collect_worker", nworkers);
+	shm_toc_estimate_chunk(&context->estimator, sizeof(SharedCollect));
+	shm_toc_estimate_chunk(&context->estimator, starts_size);
+	shm_toc_estimate_chunk(&context->estimator, scan_size);
+	shm_toc_estimate_chunk(&context->estimator, mul_size(nworkers, QUEUE_BYTES));
+	shm_toc_estimate_keys(&context->estimator, 4);
+	InitializeParallelDSM(context);
+
+	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
+	shared->sessions_rel = RelationGetRelid(rel);
+	shared->ndays = collector->stretch.ndays;
+	shm_toc_insert(context->toc, KEY_SHARED, shared);
+	starts = shm_toc_allocate(context->toc, starts_size);
+	memcpy(starts, collector->stretch.starts, starts_size);
+	shm_toc_insert(context->toc, KEY_STARTS, starts);
+	shared_scan = shm_toc_allocate(context->toc, scan_size);
+	table_parallelscan_initialize(rel, shared_scan, snapshot);
+	shm_toc_insert(context->toc, KEY_SCAN, shared_scan);
+	queues = shm_toc_allocate(context->toc, mul_size(nworkers, QUEUE_BYTES));
+	shm_toc_insert(context->toc, KEY_QUEUES, queues);
+
+	/* without a segment of shared memory there are no workers to use it */
+	nworkers = context->seg != NULL ? context->nworkers : 0;
+	inboxes = palloc0(Max(nworkers, 1) * sizeof(Inbox));
+	for (int i = 0; i < nworkers; i++)
+	{
+		shm_mq *queue = shm_mq_create(queues + (Size) i * QUEUE_BYTES, QUEUE_BYTES);
+
+		shm_mq_set_receiver(queue, MyProc);
+		inboxes[i].queue = shm_mq_attach(queue, context->seg, NULL);
+	}
+	LaunchParallelWorkers(context);
+	for (int i = 0; i < nworkers; i++)
+	{
+		if (i < context->nworkers_launched)
+			shm_mq_set_handle(inboxes[i].queue, context->worker[i].bgwhandle);
+		else
+			inboxes[i].done = true;
+	}
+
+	read_share(collector, shared_scan, inboxes, nworkers);
+	for (int i = 0; i < nworkers; i++)
+		drain(collector, &inboxes[i], true);
+	WaitForParallelWorkersToFinish(context);
+	DestroyParallelContext(context);
+	ExitParallelMode();
+	PopActiveSnapshot();
+}

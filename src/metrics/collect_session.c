@@ -38,6 +38,19 @@ session_reader_open(SessionReader *reader, Oid relid)
 	reader->last_attnum = 0;
 }
 
+/*
+ * session_reader_whole is for a pass that needs nearly every row whole: its
+ * columns are found in one go.  Most sessions have ended, so that their last
+ * activity is not asked for.
+ */
+void
+session_reader_whole(SessionReader *reader)
+{
+	for (int i = 0; i < SESSION_COLUMNS; i++)
+		if (i != COLUMN_LAST_ACTIVITY)
+			reader->last_attnum = Max(reader->last_attnum, reader->columns[i].attnum);
+}
+
 static inline int
 day_of(Stretch *stretch, TimestampTz at)
 {

@@ -194,17 +194,22 @@ user_set_from_bytes(const bytea *bytes)
 		roaring_bitmap_portable_deserialize_safe(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
 }
 
+void
+user_set_require_max(const UserSet *set, int32 max)
+{
+	if (!roaring_bitmap_is_empty(set) && roaring_bitmap_maximum(set) > (uint32) max)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid set of user numbers: %u is far above all that were given",
+							   roaring_bitmap_maximum(set))));
+}
+
 int32 *
 user_set_members(const UserSet *set, int32 max, int64 *count)
 {
 	int32 *members;
 
 	/* runs of members are small as bytes and huge as an array */
-	if (!roaring_bitmap_is_empty(set) && roaring_bitmap_maximum(set) > (uint32) max)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("invalid set of user numbers: %u is far above all that were given",
-							   roaring_bitmap_maximum(set))));
-
+	user_set_require_max(set, max);
 	*count = (int64) roaring_bitmap_get_cardinality(set);
 	members = palloc_extended(Max(*count, 1) * sizeof(int32), MCXT_ALLOC_HUGE);
 	roaring_bitmap_to_uint32_array(set, (uint32 *) members);

@@ -22,6 +22,9 @@ extern UserSet *user_set_of_sorted(const uint32 *members, uint32 n); /* ascendin
 extern UserSet *user_set_from_bytes(const bytea *bytes); /* XX001 unless valid */
 extern bytea *user_set_to_bytes(UserSet *set);
 
+/* XX001 if a member is above "max". */
+extern void user_set_require_max(const UserSet *set, int32 max);
+
 /* The members, ascending, palloc'd; XX001 if one is above "max". */
 extern int32 *user_set_members(const UserSet *set, int32 max, int64 *count);
 
