@@ -11,6 +11,7 @@ OUR_HEADERS = $(wildcard src/*.h src/*/*.h)
 SQL_FRAGMENTS = \
 	src/dashie.sql \
 	src/common/setting.sql \
+	src/common/uuid_v7.sql \
 	src/roadmap/roadmap.sql \
 	src/partition/partition.sql \
 	src/metrics/metrics.sql \
@@ -24,7 +25,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings roadmap enable adopt partition metrics metrics_damage marks retention sessions billing jobs bad_input
+REGRESS = install settings uuid_v7 roadmap enable adopt partition metrics metrics_damage marks retention sessions billing jobs bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest
 ISOLATION_OPTS = --inputdir=.
