@@ -75,4 +75,28 @@
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
+/* 16 gave DecodeDateTime() an argument that tells more of an error */
+#include "utils/datetime.h"
+static inline int
+dashie_decode_datetime(char **fields, int *types, int nfields, int *type, struct pg_tm *tm,
+					   fsec_t *fsec, int *zone)
+{
+#if PG_VERSION_NUM >= 160000
+	DateTimeErrorExtra extra;
+
+	return DecodeDateTime(fields, types, nfields, type, tm, fsec, zone, &extra);
+#else
+	return DecodeDateTime(fields, types, nfields, type, tm, fsec, zone);
+#endif
+}
+
+/* 16 gave ExecInsertIndexTuples() an argument for updates */
+#if PG_VERSION_NUM >= 160000
+#define dashie_insert_index_tuples(result, slot, estate) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define dashie_insert_index_tuples(result, slot, estate) \
+	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
+#endif
+
 #endif /* DASHIE_COMPAT_H */

@@ -29,6 +29,13 @@ typedef struct JobStep
 /* One step of a job; true if another step would find work. */
 typedef bool (*JobStepFunction)(JobStep *step);
 
+/*
+ * Asks for a run of a job as soon as a driver looks, without waiting for
+ * anybody: where its row is locked, the job is about to run.  Inside
+ * dashie_enter(), as the extension's owner.
+ */
+extern void dashie_job_ask(const char *name);
+
 extern bool dashie_partition_step(JobStep *step);	/* partition/ */
 extern bool dashie_daily_step(JobStep *step);		/* metrics/ */
 extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */

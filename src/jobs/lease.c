@@ -120,6 +120,20 @@ set_state(const Job *job, const char *assignments, TimestampTz at)
 	dashie_query_end();
 }
 
+void
+dashie_job_ask(const char *name)
+{
+	Oid types[1] = {TEXTOID};
+	Datum values[1];
+
+	dashie_query_begin();
+	values[0] = CStringGetTextDatum(name);
+	dashie_query("UPDATE dashie.job_state SET more = true WHERE name IN (SELECT name"
+				 " FROM dashie.job_state WHERE name = $1 AND NOT more FOR UPDATE SKIP LOCKED)",
+				 1, types, values, NULL);
+	dashie_query_end();
+}
+
 /* A run that its process did not live to finish: closes its row. */
 static void
 close_dead_run(const Job *job)

@@ -1,0 +1,85 @@
+/*
+ * ingest.h
+ *		Batches of widget events on their way into widget_analytics.
+ *
+ *		parse.c		JSON -> events, each accepted or rejected
+ *		parents.c	user, session, consent: checked and locked once a batch
+ *		target.c	the partitions: duplicates, insert
+ *		track.c		the SQL functions
+ */
+#ifndef DASHIE_INGEST_H
+#define DASHIE_INGEST_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#define MAX_BATCH_EVENTS 10000
+
+/* Instants that a batch is judged by. */
+typedef struct EventClock
+{
+	TimestampTz now;
+	TimestampTz latest; /* later ones are taken for now */
+	TimestampTz oldest; /* earlier ones are rejected */
+} EventClock;
+
+typedef struct WidgetEvent
+{
+	int index;	  /* in the batch as it was sent */
+	int leaf;	  /* index into EventTarget.leaves */
+	bool own_id;  /* the sender's, by which it is stored once */
+	bool dropped; /* rejected or a duplicate */
+	bool has_dashboard;
+	bool has_duration;
+	pg_uuid_t id;
+	pg_uuid_t dashboard;
+	int32 duration;
+	TimestampTz at;
+	Datum widget_type; /* text */
+	Datum event_type;
+	Datum event_data; /* jsonb; 0 for NULL */
+} WidgetEvent;
+
+/* One call of track(): what was sent, and what became of it. */
+typedef struct EventBatch
+{
+	pg_uuid_t user;
+	pg_uuid_t session;
+	bool has_session;
+	WidgetEvent *events; /* the accepted ones */
+	int nevents;
+	int64 duplicates;
+	int64 inserted;
+	JsonbParseState *rejected; /* an open array */
+} EventBatch;
+
+/* parse.c */
+extern int events_count(Jsonb *events);
+extern void events_parse(EventBatch *batch, JsonbContainer *events, const EventClock *clock);
+extern void events_reject(EventBatch *batch, int index, bool retry, const char *format, ...)
+	pg_attribute_printf(4, 5);
+extern Datum events_rejected(EventBatch *batch); /* jsonb */
+extern bool parse_uuid(const char *text, int length, pg_uuid_t *id);
+
+/* parents.c */
+typedef struct EventParents EventParents;
+extern EventParents *parents_open(Relation widget_analytics);
+extern bool parents_can_be_locked(const EventParents *parents);
+extern bool parents_consent(EventParents *parents, const pg_uuid_t *user);
+extern char *
+parents_lock(EventParents *parents, const EventBatch *batch); /* NULL, or what is wrong */
+extern void parents_close(EventParents *parents);
+extern void users_serialize(const pg_uuid_t *users, int nusers);
+
+/* target.c */
+typedef struct EventTarget EventTarget;
+extern EventTarget *target_open(Relation widget_analytics, bool parents_locked);
+extern void target_store(EventTarget *target, EventBatch *batch, const EventClock *clock);
+extern bool target_incomplete(const EventTarget *target); /* a partition was missing */
+extern void target_close(EventTarget *target);
+
+#endif /* DASHIE_INGEST_H */
