@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 
@@ -54,6 +55,13 @@
 #define dashie_random_fraction() pg_prng_double(&pg_global_prng_state)
 #else
 #define dashie_random_fraction() ((double) random() / ((double) MAX_RANDOM_VALUE + 1))
+#endif
+
+/* 17 counts backends from zero, and renamed them; that of a prepared transaction is none */
+#if PG_VERSION_NUM >= 170000
+#define dashie_vxid_is_prepared(vxid) ((vxid).procNumber == INVALID_PROC_NUMBER)
+#else
+#define dashie_vxid_is_prepared(vxid) ((vxid).backendId == InvalidBackendId)
 #endif
 
 /* 16 renamed the access to entries of pg_stat_activity */

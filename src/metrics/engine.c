@@ -4,8 +4,8 @@
  *
  * A run that writes holds ShareUpdateExclusiveLock on dashie.day_page, which
  * lets readers pass and other runs wait, and takes its snapshot after that:
- * it sees all that earlier runs wrote.  Everything it reads it reads with that
- * one snapshot.  It acts as the owner of the table that it fills.
+ * it sees all that earlier runs wrote.  Once the marks are absorbed, it reads
+ * everything with one snapshot.  It acts as the owner of the table that it fills.
  */
 #include "postgres.h"
 
@@ -143,88 +143,6 @@ metrics_close(Metrics *metrics)
 	MemoryContextDelete(metrics->context);
 }
 
-typedef void (*MarkVisitor)(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto,
-							void *arg);
-
-static void
-each_mark(Metrics *metrics, LOCKMODE lockmode, AclMode rights, MarkVisitor visit, void *arg)
-{
-	DashieColumn columns[] = {
-		{"from", TIMESTAMPTZOID, true, 0},
-		{"upto", TIMESTAMPTZOID, true, 0},
-	};
-	Relation rel = dashie_relation_open(metrics_table("changed_range"), lockmode, rights, false);
-	DashieScan *scan;
-
-	dashie_relation_columns(rel, columns, lengthof(columns));
-	scan = dashie_scan_begin(rel, metrics->snapshot);
-	while (dashie_scan_next(scan))
-	{
-		bool isnull;
-		Datum from = dashie_scan_get(scan, &columns[0], &isnull);
-		Datum upto = dashie_scan_get(scan, &columns[1], &isnull);
-
-		visit(rel, scan, DatumGetTimestampTz(from), DatumGetTimestampTz(upto), arg);
-	}
-	dashie_scan_end(scan);
-	table_close(rel, NoLock);
-}
-
-typedef struct MarkList
-{
-	Metrics *metrics;
-	Datum *from; /* dates */
-	Datum *to;
-	int n;
-	int size;
-} MarkList;
-
-static void
-take_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
-{
-	MarkList *list = arg;
-
-	if (list->n == list->size)
-	{
-		list->size *= 2;
-		list->from = repalloc_huge(list->from, list->size * sizeof(Datum));
-		list->to = repalloc_huge(list->to, list->size * sizeof(Datum));
-	}
-	list->from[list->n] = DateADTGetDatum(dashie_day_of(from, list->metrics->zone));
-	list->to[list->n] = DateADTGetDatum(dashie_day_of(upto, list->metrics->zone));
-
-	/* a device that sends all night marks the same days again and again */
-	if (list->n == 0 || list->from[list->n] != list->from[list->n - 1] ||
-		list->to[list->n] != list->to[list->n - 1])
-		list->n++;
-	simple_table_tuple_delete(rel, dashie_scan_tid(scan), list->metrics->snapshot);
-}
-
-static void
-absorb_ranges(Metrics *metrics)
-{
-	MarkList list = {.metrics = metrics, .size = 64};
-	Oid types[] = {DATEARRAYOID, DATEARRAYOID, DATEOID};
-	Datum values[3];
-
-	list.from = palloc(list.size * sizeof(Datum));
-	list.to = palloc(list.size * sizeof(Datum));
-	each_mark(metrics, RowExclusiveLock, ACL_SELECT | ACL_DELETE, take_mark, &list);
-	if (list.n == 0)
-		return;
-
-	values[0] = PointerGetDatum(construct_array(list.from, list.n, DATEOID, 4, true, TYPALIGN_INT));
-	values[1] = PointerGetDatum(construct_array(list.to, list.n, DATEOID, 4, true, TYPALIGN_INT));
-	values[2] = DateADTGetDatum(metrics->first_open_day);
-	dashie_query_begin();
-	dashie_query(
-		"UPDATE dashie.day_page AS p SET dirty = true"
-		" WHERE NOT p.dirty AND p.day >= $3 AND EXISTS (SELECT FROM unnest($1, $2) AS m (f, t)"
-		" WHERE p.day BETWEEN m.f AND m.t)",
-		3, types, values, NULL);
-	dashie_query_end();
-}
-
 static void
 absorb_heartbeats(Metrics *metrics)
 {
@@ -300,42 +218,6 @@ metrics_absorb_marks(Metrics *metrics)
 	absorb_heartbeats(metrics);
 	CommandCounterIncrement();
 	MemoryContextSwitchTo(old);
-}
-
-typedef struct MarkedDays
-{
-	Metrics *metrics;
-	DateADT from;
-	DateADT to;
-	bool *days;
-	bool any;
-} MarkedDays;
-
-static void
-note_mark(Relation rel, DashieScan *scan, TimestampTz from, TimestampTz upto, void *arg)
-{
-	MarkedDays *marked = arg;
-	DateADT first = Max(dashie_day_of(from, marked->metrics->zone), marked->from);
-	DateADT last = Min(dashie_day_of(upto, marked->metrics->zone), marked->to);
-
-	for (DateADT day = first; day <= last; day++)
-	{
-		marked->days[day - marked->from] = true;
-		marked->any = true;
-	}
-}
-
-/*
- * metrics_marked sets days[i] for each day of [from, to] that a visible mark
- * touches, and leaves the marks where they are.
- */
-bool
-metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
-{
-	MarkedDays marked = {metrics, from, to, days, false};
-
-	each_mark(metrics, AccessShareLock, ACL_SELECT, note_mark, &marked);
-	return marked.any;
 }
 
 /*

@@ -2,8 +2,10 @@
  * engine.h
  *		What the files of the metrics share: one run over users, marks and pages.
  *
- * A run (Metrics) sees one snapshot.  Its steps, in order:
- *		engine.c	locks, opens the tables, absorbs the marks
+ * A run (Metrics) sees one snapshot, from the absorption of the marks on.  Its
+ * steps, in order:
+ *		engine.c	locks, opens the tables
+ *		absorb.c	turns the marks into dirty pages
  *		number*.c	looks at every user once: numbers, departures, conversions
  *		collect*.c	read the sessions of a stretch of days into pages
  *		page.c		a page in memory, as bytes, in its table
@@ -169,10 +171,13 @@ extern void metrics_close(Metrics *metrics);
 extern Oid metrics_table(const char *name); /* dashie.<name>, 55000 if missing */
 extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
-extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
 extern DateADT metrics_first_day(Metrics *metrics);
 extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_pass,
 							bool *more, bool *computed);
+
+/* absorb.c */
+extern void absorb_ranges(Metrics *metrics);
+extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
 
 /* number_load.c, number_store.c */
 extern void numbers_load(Metrics *metrics);

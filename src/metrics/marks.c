@@ -3,48 +3,56 @@
  *		Which time a transaction changed: the marks that tell a refresh which
  *		days to compute again.
  *
- * The protocol:
+ * The protocol.  A transaction T that changes sessions, a refresh R:
  *
  * 1. A row trigger on user_sessions collects, in memory, the range of time
  *    [start, covered end] of each row that a statement adds, changes (old and
  *    new; if only the end moved, what lies between the two ends) or removes;
- *    TRUNCATE collects all time.  Ranges less than 22 hours apart are one
- *    range: no day of any time zone is shorter than 23 hours, so joining them
- *    reaches no day that the two do not touch, and a transaction has few
- *    ranges however many rows it writes.  No time zone is needed.
- * 2. Before the transaction commits or is prepared, each range is inserted
- *    into dashie.changed_range: in the same transaction, so that a mark is
- *    visible exactly when its rows are.  The table is insert-only and has no
- *    index: inserters never wait for each other.
- * 3. A refresh takes one snapshot, sets "dirty" on every page that a visible
- *    mark touches, deletes the marks that it saw, and reads the rows with that
- *    same snapshot.  What commits later brings a mark that the next refresh
- *    sees.  Refreshes exclude each other by a lock on dashie.day_page.
+ *    TRUNCATE collects all time.  Few ranges remain of many rows (range.c).
+ * 2. Before T commits, it leaves a mark in dashie.changed_range for each range,
+ *    widened to whole days; or, if an open mark covers the range already, it
+ *    relies on that one and writes nothing (mark_rows.c).  A mark is open when
+ *    the transaction that wrote it has committed and nobody has deleted it,
+ *    not even a transaction that is still in progress.  T holds
+ *    RowExclusiveLock on the table from before it looks until it has ended.
+ * 3. R deletes the marks that its snapshot sees (absorb.c).  From then on they
+ *    are open for nobody.  Whoever relied on one of them before that still
+ *    holds its lock, or has ended.  R waits for the holders: they are
+ *    committing.  Then it takes the snapshot with which it reads the rows, sets
+ *    "dirty" on every page that the marks touch, and computes those.  If
+ *    somebody does not end in time, as when a standby does not confirm the
+ *    commit, R writes the marks again.  Refreshes exclude each other by a lock
+ *    on dashie.day_page.
+ *
+ * So for every snapshot: a T that it sees is counted in the page of its day as
+ * this snapshot sees it, or a mark that it sees covers T.  T's own mark is
+ * visible exactly when T's rows are.  One that T relied on was committed before
+ * T; where it is deleted, T had ended before R read the rows, or R put another
+ * one in its place.  The order of the log is the order of these events, so it
+ * holds after a crash and on a standby too.
+ *
+ * So the table holds about one row for each day that changed since the last
+ * refresh, however many transactions changed it: more only where several
+ * started on a day at the same time.  It has no index; nobody waits for
+ * anybody but R for those who commit.
+ *
+ * What is prepared for two-phase commit, and what a refresh inside T reads, is
+ * always marked by T itself: T may stay prepared for long, and a snapshot that
+ * sees T's rows by themselves need not see another's mark.  R does not wait for
+ * prepared transactions.
  *
  * The abort of a subtransaction leaves its ranges in place: that marks too
  * much, never too little.  The abort of the transaction drops all.
  *
  * Heartbeats follow the same way into dashie.heartbeat_seen: the first one of
  * each day of a dashboard, since the dashboard's row keeps only the last.
- *
- * Rows are written with the table access method and not with SQL: whoever
- * causes the change (a cascade from Auth, an API role) has no rights on our
- * tables, and no code that the tables' owner may have attached must run with
- * the rights of whoever commits.  Where the table is missing no metrics are
- * enabled, and nothing is to be remembered; enable() makes it with a mark
- * over all time.
  */
 #include "postgres.h"
 
-#include "access/heapam.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
-#include "executor/tuptable.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
@@ -53,33 +61,16 @@
 #include "utils/uuid.h"
 
 #include "common/day.h"
-#include "common/relation.h"
 #include "metrics/marks.h"
 #include "metrics/metrics.h"
 
 PG_FUNCTION_INFO_V1(dashie_sessions_changed);
 PG_FUNCTION_INFO_V1(dashie_heartbeat_changed);
 
-#define JOIN_GAP (22 * USECS_PER_HOUR)
 #define SLOT (15 * USECS_PER_MINUTE)
 
-typedef struct Range
-{
-	TimestampTz from;
-	TimestampTz upto;
-} Range;
-
-typedef struct Heartbeat
-{
-	pg_uuid_t dashboard;
-	pg_uuid_t user;
-	TimestampTz at;
-} Heartbeat;
-
 /* What the current transaction has collected; in TopTransactionContext. */
-static Range *ranges = NULL; /* sorted, more than JOIN_GAP apart */
-static int nranges = 0;
-static int ranges_size = 0;
+static RangeSet collected = {0};
 static Heartbeat *heartbeats = NULL;
 static int nheartbeats = 0;
 static int heartbeats_size = 0;
@@ -89,69 +80,20 @@ static pg_tz *heartbeat_zone = NULL;
 static const char *const session_columns[] = {
 	"started_at", "ended_at", "last_activity_at", "user_id", "dashboard_id", "country_code", "id"};
 #define SESSION_COLUMNS lengthof(session_columns)
+#define COLUMN_STARTED 0
 #define COLUMN_ENDED 1
 #define COLUMN_LAST_ACTIVITY 2
 
 typedef struct SessionColumns
 {
-	int attnum[SESSION_COLUMNS];
+	int attnum[SESSION_COLUMNS]; /* 0 where missing, or of no use */
 } SessionColumns;
-
-/* Instants far enough apart, without overflow at the infinities. */
-static bool
-apart(TimestampTz earlier, TimestampTz later)
-{
-	int64 gap;
-
-	return earlier < later && (pg_sub_s64_overflow(later, earlier, &gap) || gap >= JOIN_GAP);
-}
 
 static void
 collect_range(TimestampTz from, TimestampTz upto)
 {
-	int first = 0; /* first range that does not end far before */
-	int last;	   /* the one after the last that joins */
-
-	if (upto < from)
-	{
-		TimestampTz swap = from;
-
-		from = upto;
-		upto = swap;
-	}
-
-	/* nearly always the row falls into the range that the last one did */
-	while (first < nranges && apart(ranges[first].upto, from))
-		first++;
-	last = first;
-	while (last < nranges && !apart(upto, ranges[last].from))
-	{
-		from = Min(from, ranges[last].from);
-		upto = Max(upto, ranges[last].upto);
-		last++;
-	}
-
-	if (last == first)
-	{
-		if (nranges == ranges_size)
-		{
-			MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-
-			ranges_size = Max(8, ranges_size * 2);
-			ranges = ranges == NULL ? palloc(ranges_size * sizeof(Range))
-									: repalloc(ranges, ranges_size * sizeof(Range));
-			MemoryContextSwitchTo(old);
-		}
-		memmove(ranges + first + 1, ranges + first, (nranges - first) * sizeof(Range));
-		nranges++;
-	}
-	else
-	{
-		memmove(ranges + first + 1, ranges + last, (nranges - last) * sizeof(Range));
-		nranges -= last - first - 1;
-	}
-	ranges[first].from = from;
-	ranges[first].upto = upto;
+	collected.context = TopTransactionContext;
+	range_set_add(&collected, from, upto);
 }
 
 /* The time that a session covers; false for a row without a start. */
@@ -161,13 +103,13 @@ row_span(const SessionColumns *columns, HeapTuple row, TupleDesc desc, Range *sp
 	bool isnull;
 	Datum value;
 
-	value = heap_getattr(row, columns->attnum[0], desc, &isnull);
+	value = heap_getattr(row, columns->attnum[COLUMN_STARTED], desc, &isnull);
 	if (isnull)
 		return false;
 	span->from = span->upto = DatumGetTimestampTz(value);
 	for (int i = COLUMN_ENDED; i <= COLUMN_LAST_ACTIVITY; i++)
 	{
-		if (columns->attnum[i] <= 0)
+		if (columns->attnum[i] == 0)
 			continue;
 		value = heap_getattr(row, columns->attnum[i], desc, &isnull);
 		if (!isnull)
@@ -202,7 +144,7 @@ changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, Tup
 		Datum new_value;
 		Form_pg_attribute attr;
 
-		if (columns->attnum[i] <= 0)
+		if (columns->attnum[i] == 0)
 			continue;
 		attr = TupleDescAttr(desc, columns->attnum[i] - 1);
 		old_value = heap_getattr(old, columns->attnum[i], desc, &old_null);
@@ -254,6 +196,43 @@ trigger_data(FunctionCallInfo fcinfo, const char *function)
 	return data;
 }
 
+/* Whether a column is where it was in the statement before. */
+static bool
+is_column(TupleDesc desc, int attnum, int column)
+{
+	return attnum > 0 && attnum <= desc->natts && !TupleDescAttr(desc, attnum - 1)->attisdropped &&
+		   strcmp(NameStr(TupleDescAttr(desc, attnum - 1)->attname), session_columns[column]) == 0;
+}
+
+/*
+ * find_columns finds where the columns are.  For a statement of one row a
+ * search by name costs more than all the rest here, so it looks first where
+ * they were last time.
+ */
+static void
+find_columns(SessionColumns *columns, Relation rel)
+{
+	static SessionColumns last_time = {0};
+	TupleDesc desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < SESSION_COLUMNS; i++)
+	{
+		int attnum = last_time.attnum[i];
+
+		if (!is_column(desc, attnum, i))
+			attnum = SPI_fnumber(desc, session_columns[i]);
+		if (attnum < 0 || (attnum > 0 && i <= COLUMN_LAST_ACTIVITY &&
+						   TupleDescAttr(desc, attnum - 1)->atttypid != TIMESTAMPTZOID))
+			attnum = 0;
+		columns->attnum[i] = attnum;
+	}
+	if (columns->attnum[COLUMN_STARTED] == 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" has no column \"started_at\" of type timestamptz",
+							   RelationGetRelationName(rel))));
+	last_time = *columns;
+}
+
 Datum
 dashie_sessions_changed(PG_FUNCTION_ARGS)
 {
@@ -271,18 +250,11 @@ dashie_sessions_changed(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"dashie.sessions_changed\" must be called for each row")));
 
+	/* found once a statement */
 	if (columns == NULL)
 	{
 		columns = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(SessionColumns));
-		for (int i = 0; i < SESSION_COLUMNS; i++)
-			columns->attnum[i] = SPI_fnumber(desc, session_columns[i]);
-		for (int i = 0; i < 3; i++)
-			if (columns->attnum[i] > 0 && SPI_gettypeid(desc, columns->attnum[i]) != TIMESTAMPTZOID)
-				columns->attnum[i] = 0;
-		if (columns->attnum[0] <= 0)
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("table \"%s\" has no column \"started_at\" of type timestamptz",
-								   RelationGetRelationName(data->tg_relation))));
+		find_columns(columns, data->tg_relation);
 		fcinfo->flinfo->fn_extra = columns;
 	}
 
@@ -375,86 +347,13 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/*
- * open_marks opens one of our tables for direct inserts; NULL if it is
- * missing.  The access method below maintains no index and fires no trigger,
- * so the table must have none.
- */
-static Relation
-open_marks(const char *name, const Oid *types, int natts)
-{
-	Oid relid = dashie_relation_oid("dashie", name);
-	Relation rel;
-
-	if (!OidIsValid(relid))
-		return NULL;
-	rel = table_open(relid, RowExclusiveLock);
-	if (rel->rd_rel->relkind != RELKIND_RELATION || RelationGetIndexList(rel) != NIL ||
-		RelationGetNumberOfAttributes(rel) != natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"dashie.%s\" is not as dashie made it", name),
-				 errdetail("It must be a plain table with %d columns and without indexes.", natts),
-				 errhint("Drop what was added to it.")));
-	for (int i = 0; i < natts; i++)
-	{
-		Oid type = TupleDescAttr(RelationGetDescr(rel), i)->atttypid;
-
-		if (type != types[i])
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("table \"dashie.%s\" is not as dashie made it", name)));
-	}
-	return rel;
-}
-
 static void
-insert_row(Relation rel, TupleTableSlot *slot, Datum *values, int natts)
+write_marks(bool may_rely)
 {
-	ExecClearTuple(slot);
-	for (int i = 0; i < natts; i++)
-	{
-		slot->tts_values[i] = values[i];
-		slot->tts_isnull[i] = false;
-	}
-	ExecStoreVirtualTuple(slot);
-	simple_table_tuple_insert(rel, slot);
-}
-
-static void
-write_marks(void)
-{
-	static const Oid range_types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	static const Oid heartbeat_types[] = {UUIDOID, UUIDOID, TIMESTAMPTZOID};
-	Relation rel;
-	TupleTableSlot *slot;
-
-	if (nranges > 0 && (rel = open_marks("changed_range", range_types, 2)) != NULL)
-	{
-		slot = table_slot_create(rel, NULL);
-		for (int i = 0; i < nranges; i++)
-		{
-			Datum values[2] = {TimestampTzGetDatum(ranges[i].from),
-							   TimestampTzGetDatum(ranges[i].upto)};
-
-			insert_row(rel, slot, values, 2);
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_close(rel, NoLock);
-	}
-	if (nheartbeats > 0 && (rel = open_marks("heartbeat_seen", heartbeat_types, 3)) != NULL)
-	{
-		slot = table_slot_create(rel, NULL);
-		for (int i = 0; i < nheartbeats; i++)
-		{
-			Datum values[3] = {UUIDPGetDatum(&heartbeats[i].dashboard),
-							   UUIDPGetDatum(&heartbeats[i].user),
-							   TimestampTzGetDatum(heartbeats[i].at)};
-
-			insert_row(rel, slot, values, 3);
-		}
-		ExecDropSingleTupleTableSlot(slot);
-		table_close(rel, NoLock);
-	}
+	if (collected.n > 0)
+		mark_rows_write(&collected, may_rely);
+	if (nheartbeats > 0)
+		mark_rows_write_heartbeats(heartbeats, nheartbeats);
 }
 
 static void
@@ -463,17 +362,18 @@ marks_at_xact_event(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
+			write_marks(true);
+			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (nranges > 0 || nheartbeats > 0)
-				write_marks();
+			write_marks(false);
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			ranges = NULL;
+			memset(&collected, 0, sizeof(collected));
 			heartbeats = NULL;
 			heartbeat_zone = NULL;
-			nranges = ranges_size = nheartbeats = heartbeats_size = 0;
+			nheartbeats = heartbeats_size = 0;
 			break;
 		default:
 			break;
@@ -488,11 +388,11 @@ marks_at_xact_event(XactEvent event, void *arg)
 void
 dashie_marks_flush(void)
 {
-	if (nranges == 0 && nheartbeats == 0)
+	if (collected.n == 0 && nheartbeats == 0)
 		return;
-	write_marks();
+	write_marks(false);
 	if (GetCurrentTransactionNestLevel() == 1)
-		nranges = nheartbeats = 0;
+		collected.n = nheartbeats = 0;
 	CommandCounterIncrement();
 }
 
