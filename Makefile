@@ -14,7 +14,7 @@ SQL_FRAGMENTS = \
 	src/common/uuid_v7.sql \
 	src/roadmap/roadmap.sql \
 	src/partition/partition.sql \
-	src/ingest/ingest.sql \
+	src/ingest/ingest.sql \ 	src/metrics/set.sql
 	src/metrics/metrics.sql \
 	src/retention/retention.sql \
 	src/sessions/sessions.sql \
@@ -26,7 +26,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings uuid_v7 roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input
+REGRESS = install settings uuid_v7 roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input user_set
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest track_track marks_shared
 ISOLATION_OPTS = --inputdir=.
@@ -45,10 +45,25 @@ $(OBJS): $(OUR_HEADERS)
 dashie--$(EXTVERSION).sql: $(SQL_FRAGMENTS) $(TABLE_DDL) scripts/install-script dashie.control
 	scripts/install-script "$(EXTVERSION)" "$(SQL_FRAGMENTS)" "$(TABLE_DDL)" > $@.tmp && mv $@.tmp $@
 
-# Formatting is a command; CI runs it with --dry-run.
-indent:
-	clang-format -i $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
-indent-check:
-	clang-format --dry-run --Werror $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h)
+# What reads bytes that may be hostile, without a server and under the sanitizers.
+FUZZ_INPUTS ?= 1000000
+FUZZ_SEED ?= 1
+FUZZ_DIR ?= fuzz
+FUZZED = src/metrics/set_format.c src/metrics/set_writer.c src/metrics/set_merge.c src/metrics/set_builder.c
 
-.PHONY: indent indent-check
+$(FUZZ_DIR)/user_set: fuzz/user_set.c $(FUZZED) $(OUR_HEADERS)
+	$(CC) -g -O2 -fno-omit-frame-pointer -fno-strict-aliasing -fwrapv -fsanitize=address,undefined \
+		-fno-sanitize-recover=all $(PG_CFLAGS) -I$(srcdir)/src -I$(includedir_server) -D_GNU_SOURCE \
+		-o $@ fuzz/user_set.c $(FUZZED) -L$(pkglibdir) -L$(libdir) -lpgport -lroaring
+
+fuzz: $(FUZZ_DIR)/user_set
+	$(FUZZ_DIR)/user_set $(FUZZ_INPUTS) $(FUZZ_SEED)
+
+# Formatting is a command; CI runs it with --dry-run.
+FORMATTED = $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h fuzz/*.c)
+indent:
+	clang-format -i $(FORMATTED)
+indent-check:
+	clang-format --dry-run --Werror $(FORMATTED)
+
+.PHONY: fuzz indent indent-check

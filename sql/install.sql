@@ -41,7 +41,7 @@ ORDER BY 1;
 SELECT p.oid::regprocedure AS other_language
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'dashie'
 	JOIN pg_language l ON l.oid = p.prolang
-WHERE l.lanname NOT IN ('c', 'sql')
+WHERE l.lanname NOT IN ('c', 'sql') AND p.prokind <> 'a'
 ORDER BY 1;
 
 -- Tables of the extension hold configuration or the run of jobs, and what

@@ -107,4 +107,9 @@ dashie_decode_datetime(char **fields, int *types, int nfields, int *type, struct
 	ExecInsertIndexTuples((result), (slot), (estate), false, false, NULL, NIL)
 #endif
 
+/* 16 lets an input function report an error without throwing it */
+#if PG_VERSION_NUM < 160000
+#define ereturn(context, dummy_value, ...) ereport(ERROR, __VA_ARGS__)
+#endif
+
 #endif /* DASHIE_COMPAT_H */

@@ -13,6 +13,8 @@
 
 #include <roaring/roaring.h>
 
+#include "metrics/set_format.h"
+
 typedef roaring_bitmap_t UserSet;
 
 extern UserSet *user_set_create(void);
@@ -27,8 +29,5 @@ extern void user_set_require_max(const UserSet *set, int32 max);
 
 /* The members, ascending, palloc'd; XX001 if one is above "max". */
 extern int32 *user_set_members(const UserSet *set, int32 max, int64 *count);
-
-/* Says why the bytes are no valid set; NULL if they are one. Needs no database. */
-extern const char *user_set_problem(const unsigned char *bytes, size_t size);
 
 #endif /* DASHIE_USER_SET_H */
