@@ -14,7 +14,8 @@ SQL_FRAGMENTS = \
 	src/common/uuid_v7.sql \
 	src/roadmap/roadmap.sql \
 	src/partition/partition.sql \
-	src/ingest/ingest.sql \ 	src/metrics/set.sql
+	src/ingest/ingest.sql \
+	src/metrics/set.sql \
 	src/metrics/metrics.sql \
 	src/retention/retention.sql \
 	src/sessions/sessions.sql \
@@ -26,7 +27,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings uuid_v7 roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input user_set
+REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest track_track marks_shared
 ISOLATION_OPTS = --inputdir=.
