@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Shared by scripts/demo and scripts/test: finding PostgreSQL, installing what
+# Shared by scripts/demo, scripts/test and bench/: finding PostgreSQL, installing what
 # is missing, and a working directory whose processes never outlive the script.
 #
 # A script that sources this calls begin_work once.  From then on everything it
@@ -84,7 +84,7 @@ package_for() {
 
 # install_missing: what building, the demo and the tests need, and no more.
 install_missing() {
-	local missing=() bindir=${PG_CONFIG%/*} libdir headers status=0
+	local missing=() bindir=${PG_CONFIG%/*} libdir headers
 	libdir=$("$PG_CONFIG" --pkglibdir 2>/dev/null) || libdir=/usr/lib/postgresql/$PG_MAJOR/lib
 	headers=$("$PG_CONFIG" --includedir-server 2>/dev/null) || headers=/usr/include/postgresql/$PG_MAJOR/server
 
@@ -99,10 +99,15 @@ install_missing() {
 	package_for "postgresql-server-dev-$PG_MAJOR" test -e "$headers/postgres.h"
 	package_for "postgresql-$PG_MAJOR-cron" test -e "$libdir/pg_cron.so"
 	[ -z "${CI:-}" ] || package_for clang-format have clang-format
-	[ ${#missing[@]} -gt 0 ] || return 0
+	[ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
 
-	have apt-get || fail "missing, and no apt-get to install it with: ${missing[*]}"
-	echo "installing ${missing[*]}"
+# install_packages PACKAGE...
+install_packages() {
+	local bindir=${PG_CONFIG%/*} status=0
+
+	have apt-get || fail "missing, and no apt-get to install it with: $*"
+	echo "installing $*"
 	export DEBIAN_FRONTEND=noninteractive
 	as_root apt-get -qq update
 
@@ -114,12 +119,12 @@ install_missing() {
 		cp "$CLUSTER_CONF" "$WORK/createcluster.conf"
 		printf 'create_main_cluster = false\n' | as_root tee -a "$CLUSTER_CONF" >/dev/null
 	fi
-	[ $status != 0 ] || as_root apt-get -qqy install --no-install-recommends "${missing[@]}" \
+	[ $status != 0 ] || as_root apt-get -qqy install --no-install-recommends "$@" \
 		>>"$WORK/apt.log" 2>&1 || status=$?
 	restore_cluster_conf
 	if [ $status != 0 ]; then
 		tail -n 20 "$WORK/apt.log"
-		fail "apt-get could not install ${missing[*]}"
+		fail "apt-get could not install $*"
 	fi
 }
 

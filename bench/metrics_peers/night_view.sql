@@ -1,0 +1,3 @@
+SET work_mem = '256MB';
+REFRESH MATERIALIZED VIEW CONCURRENTLY view.daily_metrics;
+REFRESH MATERIALIZED VIEW CONCURRENTLY view.geographic_stats;
