@@ -154,6 +154,7 @@ give_work() {
 # whose data directory lies there.
 end_work() {
 	local status=$? pid file tries
+	set +e # what cannot be ended any more must not end this
 	trap '' HUP INT TERM
 	[ -z "$WORK" ] || restore_cluster_conf
 	if [ -n "$CHILD" ]; then

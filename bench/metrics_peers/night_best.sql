@@ -1,8 +1,8 @@
--- The last three days and the 30 days. Into temporary tables first: an INSERT
+-- The days that late rows can reach, and the 30 days. Into temporary tables first: an INSERT
 -- ... SELECT runs without parallel workers.
 SET work_mem = '256MB';
 BEGIN;
-CREATE TEMP TABLE night_day ON COMMIT DROP AS SELECT * FROM best.daily(bench.today() - 3, bench.today() - 1);
+CREATE TEMP TABLE night_day ON COMMIT DROP AS SELECT * FROM best.daily(bench.today() - :late, bench.today() - 1);
 CREATE TEMP TABLE night_country ON COMMIT DROP AS SELECT * FROM best.geographic();
 INSERT INTO best.daily_metrics AS m SELECT * FROM night_day
 ON CONFLICT (date) DO UPDATE SET new_signups = excluded.new_signups, returning_users = excluded.returning_users,

@@ -1,8 +1,8 @@
--- The last three days into tables of its own, and one pass over the users
+-- The days that late rows can reach into tables of its own, and one pass over the users
 SET work_mem = '256MB';
 BEGIN;
-CREATE TEMP TABLE night_day ON COMMIT DROP AS SELECT * FROM best.daily(bench.today() - 3, bench.today() - 1);
-CREATE TEMP TABLE night_user ON COMMIT DROP AS SELECT * FROM incremental.changed_users(bench.today() - 3);
+CREATE TEMP TABLE night_day ON COMMIT DROP AS SELECT * FROM best.daily(bench.today() - :late, bench.today() - 1);
+CREATE TEMP TABLE night_user ON COMMIT DROP AS SELECT * FROM incremental.changed_users(bench.today() - :late);
 INSERT INTO incremental.daily_metrics AS m SELECT * FROM night_day
 ON CONFLICT (date) DO UPDATE SET new_signups = excluded.new_signups, returning_users = excluded.returning_users,
 	active_dashboards = excluded.active_dashboards, total_sessions = excluded.total_sessions,
@@ -18,8 +18,8 @@ ON CONFLICT (user_id) DO UPDATE SET last_active = greatest(s.last_active, exclud
 		AND excluded.country_at IS NOT NULL THEN excluded.country_session ELSE s.country_session END
 WHERE excluded.last_active > s.last_active
 	OR (excluded.country_at, excluded.country_session) > (s.country_at, s.country_session) IS NOT FALSE AND excluded.country_at IS NOT NULL;
-DELETE FROM incremental.day_country WHERE day >= bench.today() - 3;
-INSERT INTO incremental.day_country SELECT * FROM incremental.durations(bench.today() - 3);
+DELETE FROM incremental.day_country WHERE day >= bench.today() - :late;
+INSERT INTO incremental.day_country SELECT * FROM incremental.durations(bench.today() - :late);
 CREATE TEMP TABLE night_country ON COMMIT DROP AS SELECT * FROM incremental.geographic();
 INSERT INTO incremental.geographic_stats AS g SELECT * FROM night_country
 ON CONFLICT (country_code) DO UPDATE SET total_users = excluded.total_users, active_users_30d = excluded.active_users_30d,

@@ -264,8 +264,8 @@ INSERT INTO best.daily_metrics
 SELECT b.* FROM bench.parameter, best.daily(first, last) AS b;
 INSERT INTO naive.daily_metrics TABLE best.daily_metrics;
 INSERT INTO incremental.daily_metrics TABLE best.daily_metrics;
-INSERT INTO incremental.user_state SELECT c.* FROM bench.parameter, incremental.changed_users(first) AS c;
-INSERT INTO incremental.day_country SELECT c.* FROM bench.parameter, incremental.durations(first) AS c;
+INSERT INTO incremental.user_state SELECT * FROM incremental.changed_users('-infinity');
+INSERT INTO incremental.day_country SELECT * FROM incremental.durations('-infinity');
 INSERT INTO best.geographic_stats SELECT * FROM best.geographic();
 INSERT INTO naive.geographic_stats TABLE best.geographic_stats;
 INSERT INTO incremental.geographic_stats SELECT * FROM incremental.geographic();
