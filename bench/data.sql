@@ -85,7 +85,8 @@ FROM (SELECT number, seed, first, days, CASE WHEN bench.share(number, 0) < 0.6 T
 ALTER TABLE bench.person ADD PRIMARY KEY (number);
 ANALYZE bench.person, bench.day, bench.parameter;
 
--- The rows of user_sessions that arrived on these days, in the order of arrival.
+-- The rows of user_sessions that arrived on these days, in the order of arrival.  The
+-- OFFSETs keep PostgreSQL from writing one step out in each use by the next.
 -- A user is drawn by (rank + 500) ^ -0.75; who has not signed up yet, or has
 -- stopped, gives the session to somebody else who was there from the start.
 CREATE FUNCTION bench.sessions("from" date, "to" date)
@@ -110,16 +111,16 @@ arrival AS (
 		bench.hour_curve() AS curve, (n + bench.share(d.before + n, 20)) * 1000 / d.arrivals AS place,
 		least(power(low + bench.share(d.before + n, 21) * (high - low), 4) - 500, users - 1)::integer AS drawn
 	FROM parameter AS p, bench.day AS d, generate_series(0, d.arrivals - 1) AS n
-	WHERE d.day BETWEEN "from" AND "to"),
+	WHERE d.day BETWEEN "from" AND "to" OFFSET 0),
 moment AS (
 	SELECT session, day_number, day + interval '1 hour' * (hour - 1
 			+ (place - curve[hour]) / (curve[hour + 1] - curve[hour])) AS arrived_at, drawn
-	FROM (SELECT *, least(width_bucket(place, curve), 24) AS hour FROM arrival) AS a),
+	FROM (SELECT *, least(width_bucket(place, curve), 24) AS hour FROM arrival OFFSET 0) AS a OFFSET 0),
 owned AS (
 	SELECT session, day_number, arrived_at::timestamptz AS arrived_at,
 		CASE WHEN p.signup_day >= day_number OR p.stop_day <= day_number
 			THEN numbers[1 + floor(bench.share(session, 22) * cardinality(numbers))::integer] ELSE drawn END AS number
-	FROM moment CROSS JOIN somebody JOIN bench.person AS p ON p.number = drawn),
+	FROM moment CROSS JOIN somebody JOIN bench.person AS p ON p.number = drawn OFFSET 0),
 lasting AS (
 	SELECT session, day_number, number, arrived_at,
 		arrived_at - CASE WHEN bench.share(session, 23) < 0.05
@@ -129,7 +130,7 @@ lasting AS (
 			ELSE interval '1 minute' * exp(3.2 + 1.9 * (bench.share(session, 26) + bench.share(session, 27)
 				+ bench.share(session, 28) + bench.share(session, 29) - 2)) END AS lasted,
 		bench.share(session, 30) AS open
-	FROM owned)
+	FROM owned OFFSET 0)
 SELECT md5('session ' || session || ' ' || seed)::uuid, p.user_id,
 	md5('dashboard ' || p.number || ' ' || floor(bench.share(session, 31) * p.dashboards) || ' ' || seed)::uuid,
 	started_at, CASE WHEN open >= 0.015 THEN started_at + lasted END,
