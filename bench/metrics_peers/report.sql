@@ -2,15 +2,15 @@
 -- the files of times and notes, and what to say of TimescaleDB. A ratio is the
 -- middle one of the ratios within each run: what disturbed a run disturbed both.
 -- Where no way is called "dashie", the one that begins so is 1.
-CREATE TEMP TABLE taken (number serial, section text, peer text, run integer, ms double precision);
+CREATE TEMP TABLE taken (number serial, section text, peer text, run integer, ms double precision, cpu double precision);
 CREATE TEMP TABLE noted (number serial, section text, peer text, note text);
-\set copy '\\copy taken (section, peer, run, ms) FROM ' :'times'
+\set copy '\\copy taken (section, peer, run, ms, cpu) FROM ' :'times'
 :copy
 \set copy '\\copy noted (section, peer, note) FROM ' :'notes'
 :copy
 
 CREATE TEMP TABLE base AS
-SELECT DISTINCT ON (section, run) section, run, peer, ms FROM taken
+SELECT DISTINCT ON (section, run) section, run, peer, ms, cpu FROM taken
 WHERE peer = 'dashie' OR peer LIKE 'dashie.%'
 ORDER BY section, run, peer;
 
@@ -18,6 +18,8 @@ CREATE TEMP TABLE line AS
 SELECT t.section, t.peer, min(t.number) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY t.ms) AS middle,
 	min(t.ms) AS least, max(t.ms) AS most,
 	percentile_cont(0.5) WITHIN GROUP (ORDER BY t.ms / b.ms) AS ratio,
+	percentile_cont(0.5) WITHIN GROUP (ORDER BY t.cpu) AS cpu,
+	percentile_cont(0.5) WITHIN GROUP (ORDER BY t.cpu / nullif(b.cpu, 0)) AS cpu_ratio,
 	bool_or(t.peer = b.peer) AS is_base,
 	(SELECT n.note FROM noted AS n WHERE n.section = t.section AND n.peer = t.peer ORDER BY n.number DESC LIMIT 1) AS note
 FROM taken AS t
@@ -30,12 +32,15 @@ FROM (SELECT * FROM line WHERE peer = 'dashie' AND section LIKE 'a night after %
 	ORDER BY regexp_replace(section, '\D', '', 'g')::bigint LIMIT 1) AS least
 WHERE line.peer = 'dashie' AND line.section LIKE 'a night after %' AND line.section <> least.section;
 
-SELECT format('| %s | %s | %s | %s to %s | %s | %s |',
+SELECT format('| %s | %s | %s | %s to %s | %s | %s | %s | %s |',
 	CASE WHEN row_number() OVER w = 1 THEN section ELSE '' END, peer,
 	round(middle::numeric, digits), round(least::numeric, digits), round(most::numeric, digits),
-	CASE WHEN is_base THEN '1' ELSE round(ratio::numeric, CASE WHEN ratio < 10 THEN 2 ELSE 0 END)::text END, note)
+	CASE WHEN is_base THEN '1' ELSE round(ratio::numeric, CASE WHEN ratio < 10 THEN 2 ELSE 0 END)::text END,
+	round(cpu::numeric),
+	CASE WHEN is_base AND cpu IS NOT NULL THEN '1'
+		ELSE round(cpu_ratio::numeric, CASE WHEN cpu_ratio < 10 THEN 2 ELSE 0 END)::text END, note)
 FROM (SELECT *, min(number) OVER (PARTITION BY section) AS place FROM line) AS named,
 	LATERAL (SELECT CASE WHEN middle < 20 THEN 2 ELSE 0 END AS digits) AS d
 WINDOW w AS (PARTITION BY place ORDER BY NOT is_base, middle DESC)
 ORDER BY place, row_number() OVER w;
-SELECT format('| | TimescaleDB continuous aggregate | | | | not measured: %s |', :'timescale');
+SELECT format('| | TimescaleDB continuous aggregate | | | | | | not measured: %s |', :'timescale');
