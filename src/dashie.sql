@@ -1,3 +1,4 @@
 -- Everything here is for the extension's owner: EXECUTE is revoked from PUBLIC
--- at each function, and the schema, which belongs to that owner, grants nothing.
+-- at each function but the pure ones, and the schema, which belongs to that
+-- owner, grants nothing.
 -- Triggers and column defaults need no right on it.
