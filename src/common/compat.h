@@ -18,7 +18,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
-#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
 
@@ -57,11 +59,16 @@
 #define dashie_random_fraction() ((double) random() / ((double) MAX_RANDOM_VALUE + 1))
 #endif
 
-/* 17 counts backends from zero, and renamed them; that of a prepared transaction is none */
+/*
+ * The backend that a virtual transaction id names, and the one that it runs.
+ * 17 counts backends from zero, and renamed them.
+ */
 #if PG_VERSION_NUM >= 170000
-#define dashie_vxid_is_prepared(vxid) ((vxid).procNumber == INVALID_PROC_NUMBER)
+#define dashie_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)
+#define dashie_proc_lxid(proc) ((proc)->vxid.lxid)
 #else
-#define dashie_vxid_is_prepared(vxid) ((vxid).backendId == InvalidBackendId)
+#define dashie_vxid_proc(vxid) BackendIdGetProc((vxid).backendId)
+#define dashie_proc_lxid(proc) ((proc)->lxid)
 #endif
 
 /* 16 renamed the access to entries of pg_stat_activity */

@@ -71,9 +71,21 @@ marks_end(MarkScan *marks)
 }
 
 /*
- * await_holders waits until those who have ended who may have relied on the
- * marks that are deleted now.  They are committing, so that is soon; no longer
- * than maintenance waits for a lock.  False if somebody has not ended.
+ * is_running says whether a backend is still in a transaction.  One that was
+ * prepared is in none; it relies on nobody, and may stay for long.
+ */
+static bool
+is_running(VirtualTransactionId vxid)
+{
+	volatile PGPROC *proc = dashie_vxid_proc(vxid);
+
+	return proc != NULL && dashie_proc_lxid(proc) == vxid.localTransactionId;
+}
+
+/*
+ * await_holders waits until those have ended who may have relied on the marks
+ * that are deleted now.  They are committing, so that is soon; no longer than
+ * maintenance waits for a lock.  False if somebody has not ended.
  */
 static bool
 await_holders(Oid relid)
@@ -81,19 +93,17 @@ await_holders(Oid relid)
 	LOCKTAG tag;
 	VirtualTransactionId *holders;
 	int count;
-	int patience = (int) dashie_setting_int("maintenance_lock_timeout_ms");
+	int64 patience_ms = dashie_setting_int("maintenance_lock_timeout_ms");
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
 	/* the weakest mode that conflicts with the writers' RowExclusiveLock */
 	holders = GetLockConflicts(&tag, ShareLock, &count);
 	for (int i = 0; i < count; i++)
 	{
-		/* prepared transactions rely on nobody, and may stay for long */
-		if (dashie_vxid_is_prepared(holders[i]))
-			continue;
-		while (!VirtualXactLock(holders[i], false))
+		/* whoever is in no transaction any more is seen by the next snapshot */
+		while (is_running(holders[i]))
 		{
-			if (patience-- <= 0)
+			if (patience_ms-- <= 0)
 				return false;
 			CHECK_FOR_INTERRUPTS();
 			pg_usleep(1000);

@@ -55,7 +55,7 @@ static int seen_size = 0;
  * as while years of old sessions come in one by one, a search is made only once
  * in as many misses as keep its share of each at about this many rows.
  */
-#define ROWS_PER_MISS 64
+#define ROWS_PER_MISS 16
 static int64 table_rows = 0; /* at the last search */
 static int64 misses = 0;	 /* since then */
 
