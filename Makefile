@@ -23,7 +23,7 @@ SQL_FRAGMENTS = \
 	src/jobs/jobs.sql
 
 # The DDL that enable() runs: one file a table.
-TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql))
+TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src/billing/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 

@@ -32,6 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "billing/billing.h"
 #include "common/query.h"
 #include "common/relation.h"
 #include "common/rows.h"
@@ -377,6 +378,7 @@ enable_one(Enabling *enabling, const char *schema)
 		dashie_partition_cover(enabling->relid);
 	identity_restore(&caller);
 	dashie_metrics_prepare(name, enabling->relid);
+	dashie_billing_prepare(name);
 	dashie_access_private();
 	tie_triggers(enabling->relid);
 

@@ -19,6 +19,21 @@ CREATE TABLE @schema@.stripe_webhook_events (
 	created_at timestamptz DEFAULT now()
 );
 
+-- Ours. When a pending or failed event is tried again; NULL: at once.
+ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS next_attempt_at timestamptz;
+-- What the event names, so that it is found without reading event_data.
+ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS livemode boolean;
+ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS customer_id text;
+ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS subscription_id text;
+-- Of charges, payment intents and invoices: the payment intent, else the charge.
+ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS payment_id text;
+-- Deliveries of the same event with another body, which was not kept.
+ALTER TABLE @schema@.stripe_webhook_events
+	ADD COLUMN IF NOT EXISTS conflicting_deliveries integer DEFAULT 0;
+ALTER TABLE @schema@.stripe_webhook_events
+	ADD CONSTRAINT stripe_webhook_events_conflicting_deliveries_check
+	CHECK (conflicting_deliveries >= 0);
+
 CREATE INDEX idx_stripe_webhooks_event_type ON @schema@.stripe_webhook_events (event_type);
 CREATE INDEX idx_stripe_webhooks_user ON @schema@.stripe_webhook_events (user_id);
 CREATE INDEX idx_stripe_webhooks_status ON @schema@.stripe_webhook_events (processing_status);
@@ -26,6 +41,13 @@ CREATE INDEX idx_stripe_webhooks_status ON @schema@.stripe_webhook_events (proce
 CREATE INDEX idx_stripe_webhooks_created ON @schema@.stripe_webhook_events (created_at);
 CREATE INDEX idx_stripe_webhooks_conversion ON @schema@.stripe_webhook_events (user_id)
 	WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro');
+-- Added: the queue (billing/queue.c); the history of a customer; the payment that a dispute is about.
+CREATE INDEX idx_stripe_webhooks_due ON @schema@.stripe_webhook_events
+	((coalesce(next_attempt_at, '-infinity'))) WHERE processing_status IN ('pending', 'failed');
+CREATE INDEX idx_stripe_webhooks_customer ON @schema@.stripe_webhook_events (customer_id)
+	WHERE customer_id IS NOT NULL;
+CREATE INDEX idx_stripe_webhooks_payment ON @schema@.stripe_webhook_events (payment_id)
+	WHERE payment_id IS NOT NULL;
 
 -- Payment records stay 7 years (billing/guard.c), whatever replication role a session takes.
 -- AFTER UPDATE, because a trigger that comes later in the alphabet may change the row BEFORE.
