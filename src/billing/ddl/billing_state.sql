@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS dashie.stripe_subscription (
 	max_dashboards integer,          -- that came with it; NULL: nothing to set
 	max_calendars integer,
 	subscription_created timestamptz,
+	first_event timestamptz,         -- Stripe's "created" of its earliest event
 	current_period_end timestamptz,
 	trial_end timestamptz,
 	cancel_at_period_end boolean,
