@@ -199,6 +199,9 @@ extern StripeFound stripe_find_profile(const DashieGuard *guard, const StripeEve
 extern bool stripe_profile_update(const DashieGuard *guard, StripeProfile *profile,
 								  const StripeLife *before, const StripeLife *after);
 
+extern void stripe_profile_set(const DashieGuard *guard, StripeProfile *profile, char *customer,
+							   char *status);
+
 /* life.c */
 extern void
 stripe_life_load(const DashieGuard *guard, const StripeProfile *profile, StripeLife *life);
@@ -206,6 +209,9 @@ extern void stripe_life_retell(const DashieGuard *guard, Oid events, const Strip
 							   StripeEvent *late, StripeLife *life);
 extern void
 stripe_life_store(const DashieGuard *guard, const StripeProfile *profile, StripeLife *life);
+
+/* apply.c */
+extern bool stripe_is_wanted(const StripeEvent *event);
 
 /* What became of an event; apply.c */
 typedef struct StripeOutcome
@@ -219,6 +225,8 @@ typedef struct StripeOutcome
 	char *new_tier;
 	char *linked; /* customer whose user is known since this event */
 	bool locked;  /* somebody else holds the profile: nothing was done */
+	int retry_count;
+	TimestampTz next_attempt; /* 0: none */
 } StripeOutcome;
 
 /*
@@ -232,27 +240,40 @@ extern void stripe_apply(const DashieGuard *guard, Oid events, StripeEvent *even
 extern void
 stripe_feed_abuse(const DashieGuard *guard, const StripeEvent *event, const pg_uuid_t *user);
 
-/* queue.c */
-
-/* A row of stripe_webhook_events, locked. */
+/*
+ * stripe_webhook_events: rows.c.  All as the table's owner; "events" is its OID.
+ */
 typedef struct StripeRow
 {
 	pg_uuid_t id;
 	char *status;
 	int retry_count;
 	TimestampTz created_at; /* 0: NULL */
+	bool has_user;
 	Jsonb *body;
 } StripeRow;
 
-extern Oid stripe_events_open(const DashieGuard *guard);
-extern bool stripe_process_row(const DashieGuard *guard, Oid events, StripeRow *row,
-							   StripeEvent *event, bool nowait);
-extern ErrorData *stripe_try(const DashieGuard *guard, Oid events, StripeEvent *event, bool nowait,
-							 StripeOutcome *outcome, bool (*store)(StripeOutcome *outcome, void *arg),
-							 void *arg);
-extern void stripe_after_failure(StripeOutcome *outcome, int *retry_count, TimestampTz created_at,
-								 TimestampTz *next_attempt);
-extern int64 stripe_process_customer(const DashieGuard *guard, Oid events, const char *customer,
-									 const pg_uuid_t *user);
+/* Locks the table, and checks that it has what is needed; 55000 where it is not enabled. */
+extern Oid stripe_events_open(void);
+extern bool
+stripe_row_find(const DashieGuard *guard, Oid events, const char *event_id, StripeRow *row);
+extern bool stripe_row_get(const DashieGuard *guard, Oid events, const pg_uuid_t *id, StripeRow *row);
+extern bool stripe_row_insert(const DashieGuard *guard, Oid events, const StripeEvent *event,
+							  const StripeOutcome *outcome, StripeRow *row);
+extern void stripe_row_update(const DashieGuard *guard, Oid events, const StripeEvent *event,
+							  const StripeOutcome *outcome, const StripeRow *row);
+extern void stripe_row_conflict(const DashieGuard *guard, Oid events, const StripeRow *row);
+extern int stripe_rows_due(const DashieGuard *guard, Oid events, const char *customer, int limit,
+						   StripeRow **rows);
+extern void stripe_rows_give_user(const DashieGuard *guard, Oid events, const char *customer,
+								  const pg_uuid_t *user);
+
+/* attempt.c */
+typedef bool (*StripeStore)(const StripeOutcome *outcome, void *arg);
+extern bool stripe_attempt(const DashieGuard *guard, Oid events, StripeEvent *event, bool nowait,
+						   StripeOutcome *outcome, StripeStore store, void *arg);
+extern bool stripe_attempt_row(const DashieGuard *guard, Oid events, const StripeRow *row,
+							   bool nowait, StripeOutcome *outcome);
+extern void stripe_follow_link(const DashieGuard *guard, Oid events, const StripeOutcome *outcome);
 
 #endif /* DASHIE_STRIPE_H */

@@ -155,9 +155,12 @@ dashie_become(const DashieGuard *guard, Oid role)
 					   GetUserNameFromId(guard->owner, false),
 					   GetUserNameFromId(guard->caller, false))));
 
-	if (role == guard->caller)
+	if (role == guard->caller && role == GetOuterUserId())
 	{
-		/* its own deferred triggers may wait for its own commit */
+		/*
+		 * Its own deferred triggers may wait for its own commit.  Not so those of
+		 * the owner of a SECURITY DEFINER function, whose caller commits.
+		 */
 		SetUserIdAndSecContext(role, guard->caller_context | SECURITY_LOCAL_USERID_CHANGE);
 		return;
 	}

@@ -7,11 +7,28 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "common/query.h"
+
+/* A plan that is kept for the session, by its text. */
+typedef struct KeptPlan
+{
+	uint64 hash; /* key */
+	char *sql;
+	SPIPlanPtr plan;
+} KeptPlan;
+
+/* More statements than these are not worth keeping: tables were renamed again and again. */
+#define MAX_KEPT_PLANS 256
+
+static HTAB *kept_plans = NULL;
 
 void
 dashie_query_begin(void)
@@ -40,6 +57,57 @@ dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, 
 							   nulls, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args: %s: %s", SPI_result_code_string(rc), sql);
+	return SPI_processed;
+}
+
+/*
+ * kept_plan finds the plan of a statement, or makes it; NULL if it cannot be
+ * kept.  PostgreSQL plans it again when what it refers to has changed.
+ */
+static SPIPlanPtr
+kept_plan(const char *sql, int nargs, const Oid *types)
+{
+	uint64 hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), 0);
+	KeptPlan *entry;
+	SPIPlanPtr plan;
+	char *copy;
+
+	if (kept_plans == NULL)
+	{
+		HASHCTL control = {.keysize = sizeof(uint64), .entrysize = sizeof(KeptPlan)};
+
+		kept_plans = hash_create("dashie plans", 64, &control, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(kept_plans, &hash, HASH_FIND, NULL);
+	if (entry != NULL)
+		return strcmp(entry->sql, sql) == 0 ? entry->plan : NULL;
+	if (hash_get_num_entries(kept_plans) >= MAX_KEPT_PLANS)
+		return NULL;
+
+	plan = SPI_prepare_cursor(sql, nargs, unconstify(Oid *, types), CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare_cursor: %s: %s", SPI_result_code_string(SPI_result), sql);
+	copy = MemoryContextStrdup(TopMemoryContext, sql);
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "SPI_keepplan: %s", sql);
+	entry = hash_search(kept_plans, &hash, HASH_ENTER, NULL);
+	entry->sql = copy;
+	entry->plan = plan;
+	return plan;
+}
+
+uint64
+dashie_query_planned(const char *sql, int nargs, const Oid *types, const Datum *values,
+					 const char *nulls)
+{
+	SPIPlanPtr plan = kept_plan(sql, nargs, types);
+	int rc;
+
+	if (plan == NULL)
+		return dashie_query(sql, nargs, types, values, nulls);
+	rc = SPI_execute_plan(plan, unconstify(Datum *, values), nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan: %s: %s", SPI_result_code_string(rc), sql);
 	return SPI_processed;
 }
 

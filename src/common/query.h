@@ -20,6 +20,13 @@ extern void dashie_query_end(void);
 extern uint64
 dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls);
 
+/*
+ * The same for statements that run often: planned once a session and kept by
+ * their text, which therefore holds no values.
+ */
+extern uint64 dashie_query_planned(const char *sql, int nargs, const Oid *types,
+								   const Datum *values, const char *nulls);
+
 /* Runs SQL without parameters, DDL for example. */
 extern void dashie_command(const char *sql);
 

@@ -35,7 +35,8 @@ PG_FUNCTION_INFO_V1(dashie_settings_list);
 typedef enum SettingKind
 {
 	SETTING_INT,
-	SETTING_ZONE
+	SETTING_ZONE,
+	SETTING_MODE /* of Stripe's events */
 } SettingKind;
 
 typedef struct Setting
@@ -70,6 +71,13 @@ static const Setting settings[] = {
 	 "After how much silence the job close_stale_sessions ends an open session."},
 	{"trial_days", SETTING_INT, "14", 0, 3650, "days",
 	 "Length of a trial where access_control_config does not say trial_duration_days."},
+	{"stripe_livemode", SETTING_MODE, "both", 0, 0, "live, test or both",
+	 "Which events of Stripe are applied; others are stored and skipped."},
+	{"stripe_max_attempts", SETTING_INT, "8", 1, 100, "attempts",
+	 "After how many failures an event of Stripe is dead."},
+	{"stripe_retry_s", SETTING_INT, "60", 1, 86400, "seconds",
+	 "Wait before a failed event of Stripe is tried again; each further wait is four times as long, "
+	 "up to a day."},
 };
 
 static const Setting *
@@ -96,6 +104,11 @@ setting_problem(const Setting *setting, const char *value)
 			if (dashie_timezone_named(value) == NULL)
 				return pstrdup("It must be a time zone of pg_timezone_names, without leap seconds "
 							   "and with an offset of whole quarters of an hour.");
+			return NULL;
+		case SETTING_MODE:
+			if (strcmp(value, "live") != 0 && strcmp(value, "test") != 0 &&
+				strcmp(value, "both") != 0)
+				return pstrdup("It must be live, test or both.");
 			return NULL;
 		case SETTING_INT:
 			errno = 0;

@@ -25,10 +25,11 @@ PG_FUNCTION_INFO_V1(dashie_jobs_list);
 
 /*
  * In the order in which a pass runs them: partitions first, because rows wait
- * for them; sessions end before their days are counted; retention last.
+ * for them, and payments, because people do; sessions end before their days are counted; retention last.
  */
 const Job dashie_jobs[DASHIE_JOBS] = {
 	{"maintain_partitions", "*/15 * * * *", "widget_analytics", dashie_partition_step},
+	{"stripe_process_pending", "* * * * *", "stripe_webhook_events", dashie_stripe_step},
 	{"close_stale_sessions", "*/5 * * * *", "user_sessions", dashie_close_stale_step},
 	{"refresh_daily_metrics", "10 0 * * *", "daily_metrics", dashie_daily_step},
 	{"refresh_geographic_stats", "40 0 * * *", "geographic_stats", dashie_geographic_step},
