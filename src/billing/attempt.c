@@ -102,7 +102,11 @@ static bool
 run(Attempt *work)
 {
 	StripeOutcome *outcome = work->outcome;
-	ErrorData *error = dashie_attempt(attempt, work);
+	ErrorData *error;
+	bool has_user;
+
+	memset(outcome, 0, sizeof(*outcome));
+	error = dashie_attempt(attempt, work);
 
 	if (work->taken)
 		return false;
@@ -110,7 +114,9 @@ run(Attempt *work)
 		return true;
 	if (ends_the_call(error))
 		ReThrowError(error);
-	memset(outcome, 0, sizeof(*outcome));
+	/* the row says whose event failed, unless that is what failed */
+	has_user = outcome->has_user && error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION;
+	*outcome = (StripeOutcome){.has_user = has_user, .user = outcome->user};
 	if (work->nowait && error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 	{
 		outcome->locked = true;

@@ -11,9 +11,9 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
@@ -48,6 +48,7 @@ static const DashieColumn event_columns[] = {
 	{"conflicting_deliveries", INT4OID, true, 0},
 };
 
+/* Rights are checked when the owner's statements run. */
 Oid
 stripe_events_open(void)
 {
@@ -55,8 +56,10 @@ stripe_events_open(void)
 	DashieColumn columns[lengthof(event_columns)];
 	Relation rel;
 
-	LockRelationOid(relid, RowExclusiveLock);
-	rel = dashie_relation_open(relid, NoLock, ACL_NO_RIGHTS, false);
+	rel = try_relation_open(relid, RowExclusiveLock);
+	if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"stripe_webhook_events\" is not a plain table")));
 	memcpy(columns, event_columns, sizeof(columns));
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	relation_close(rel, NoLock);

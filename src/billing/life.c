@@ -132,6 +132,7 @@ stripe_life_load(const DashieGuard *guard, const StripeProfile *profile, StripeL
 {
 	Oid types[1] = {UUIDOID};
 	Datum values[1] = {UUIDPGetDatum(&profile->user)};
+	MemoryContext memory = CurrentMemoryContext;
 	uint64 nrows;
 	Oid user;
 	int context;
@@ -145,8 +146,10 @@ stripe_life_load(const DashieGuard *guard, const StripeProfile *profile, StripeL
 								 1, types, values, NULL);
 	if (nrows > 0)
 		dashie_query_types(COLUMNS, column_types);
+	memory = MemoryContextSwitchTo(memory);
 	for (uint64 row = 0; row < nrows; row++)
 		read_row(life, row);
+	MemoryContextSwitchTo(memory);
 	dashie_query_end();
 	SetUserIdAndSecContext(user, context);
 

@@ -480,7 +480,7 @@ stripe_profile_update(const DashieGuard *guard, StripeProfile *profile, const St
 	change_text(&changes, COLUMN_CUSTOMER, &profile->customer, current->customer);
 	change_text(&changes, COLUMN_SUBSCRIPTION, &profile->subscription, current->id);
 	if (current->status != NULL && current->status->stored)
-		change_text(&changes, COLUMN_STATUS, &profile->status, pstrdup(current->status->name));
+		change_text(&changes, COLUMN_STATUS, &profile->status, unconstify(char *, current->status->name));
 	if (after->tier != NULL)
 		change_tier(&changes, profile, before, after);
 	changed = run_update(&changes, profile);
