@@ -56,6 +56,14 @@ require(const StripeEvent *event, const void *value, const char *what)
 						errmsg("%s has no %s", event->type, what)));
 }
 
+/* A subscription that was deleted is canceled, whatever its object says. */
+void
+stripe_complete_status(StripeEvent *event)
+{
+	if (strcmp(event->type, "customer.subscription.deleted") == 0)
+		event->status = stripe_status("canceled");
+}
+
 /* Checks what an event of this kind must hold; false if it is none to apply. */
 static bool
 check_event(StripeEvent *event, StripeOutcome *outcome)
@@ -65,15 +73,13 @@ check_event(StripeEvent *event, StripeOutcome *outcome)
 	{
 		case STRIPE_SUBSCRIPTION:
 			require(event, event->subscription, "id of the subscription");
-			if (strcmp(event->type, "customer.subscription.deleted") == 0)
-				event->status = stripe_status("canceled");
+			stripe_complete_status(event);
 			if (event->status == NULL)
-				ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-								errmsg("unknown status of subscription \"%s\": %s",
-									   event->subscription,
-									   event->status_text != NULL
-										   ? psprintf("\"%s\"", event->status_text)
-										   : "none")));
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("unknown status of subscription \"%s\": %s", event->subscription,
+								event->status_text != NULL ? psprintf("\"%s\"", event->status_text)
+														   : "none")));
 			return true;
 		case STRIPE_LINK:
 			if (event->mode != NULL && strcmp(event->mode, "subscription") == 0)
@@ -142,10 +148,9 @@ require_grant(StripeEvent *event)
 		if (event->prices[i].lookup_key != NULL)
 			appendStringInfo(&prices, " (lookup key \"%s\")", event->prices[i].lookup_key);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown price of subscription \"%s\": %s", event->subscription,
-					prices.len > 0 ? prices.data : "none")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("unknown price of subscription \"%s\": %s", event->subscription,
+						   prices.len > 0 ? prices.data : "none")));
 }
 
 static bool
@@ -200,8 +205,7 @@ apply_to_life(const DashieGuard *guard, Oid events, StripeEvent *event, StripePr
 		if (!different)
 			skip(outcome, "stale: a later event of the subscription was applied before");
 		/* a tier that somebody set by hand stays where the event changes nothing */
-		life.granted = different && life.current >= 0 && life.tier != NULL &&
-					   same_text(life.tier, life.subs[life.current].grant.tier);
+		life.granted = different && life.granted;
 	}
 	else if (!stripe_life_apply(&life, event))
 		skip(outcome, "stale: the subscription has ended");

@@ -46,8 +46,8 @@ wait_of_pending(TimestampTz created_at)
 {
 	int64 shortest = dashie_setting_int("stripe_retry_s") * USECS_PER_SEC;
 	TimestampTz now = dashie_now();
-	int64 age = created_at == 0 || TIMESTAMP_NOT_FINITE(created_at) ? LONGEST_WAIT
-																	: now - created_at;
+	int64 age =
+		created_at == 0 || TIMESTAMP_NOT_FINITE(created_at) ? LONGEST_WAIT : now - created_at;
 
 	return now + Min(Max(age, shortest), LONGEST_WAIT);
 }

@@ -179,7 +179,8 @@ add_time(Parameters *parameters, TimestampTz at)
 static void
 add_outcome(Parameters *parameters, const StripeEvent *event, const StripeOutcome *outcome)
 {
-	bool done = strcmp(outcome->status, "processed") == 0 || strcmp(outcome->status, "skipped") == 0;
+	bool done =
+		strcmp(outcome->status, "processed") == 0 || strcmp(outcome->status, "skipped") == 0;
 
 	add_text(parameters, outcome->status);
 	add_text(parameters, outcome->message);

@@ -56,8 +56,7 @@ insert(const StripeOutcome *outcome, void *arg)
  * with the body that is kept.
  */
 static const char *
-take_duplicate(const DashieGuard *guard, Oid events, const StripeEvent *event,
-			   const StripeRow *row)
+take_duplicate(const DashieGuard *guard, Oid events, const StripeEvent *event, const StripeRow *row)
 {
 	StripeOutcome outcome;
 
@@ -130,8 +129,7 @@ payload_text(const bytea *payload)
 	int length = VARSIZE_ANY_EXHDR(payload);
 	char *text;
 
-	if (memchr(bytes, '\0', length) != NULL ||
-		!pg_verify_mbstr(PG_UTF8, bytes, length, true))
+	if (memchr(bytes, '\0', length) != NULL || !pg_verify_mbstr(PG_UTF8, bytes, length, true))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("argument \"payload\" is not text in UTF-8"),
 						errdetail("It has %d bytes.", length)));
@@ -171,8 +169,7 @@ dashie_stripe_ingest_signed(PG_FUNCTION_ARGS)
 				 errdetail("Either it was not made with a secret that is set, or more than 5 "
 						   "minutes from now, or the payload is not what was signed, byte for "
 						   "byte.")));
-	body = DatumGetJsonbP(
-		DirectFunctionCall1(jsonb_in, CStringGetDatum(payload_text(payload))));
+	body = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(payload_text(payload))));
 	answer = ingest(fcinfo, &guard, body);
 	dashie_leave(&guard);
 	return answer;

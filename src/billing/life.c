@@ -25,16 +25,16 @@
 #define COLUMNS 19
 
 /* dashie.stripe_subscription, in the order in which it is read and written. */
-#define COLUMN_LIST \
+#define COLUMN_LIST                                                                              \
 	"subscription_id, customer_id, user_id, status, tier, price, max_dashboards, max_calendars," \
-	" subscription_created, first_event, current_period_end, trial_end, cancel_at_period_end," \
+	" subscription_created, first_event, current_period_end, trial_end, cancel_at_period_end,"   \
 	" watermark, watermark_rank, watermark_event, tier_since, tier_before, updated_at"
 
 static const Oid column_types[COLUMNS] = {
-	TEXTOID,		TEXTOID,		UUIDOID,		TEXTOID,		TEXTOID,
-	TEXTOID,		INT4OID,		INT4OID,		TIMESTAMPTZOID, TIMESTAMPTZOID,
-	TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID,		TIMESTAMPTZOID, INT2OID,
-	TEXTOID,		TIMESTAMPTZOID, TEXTOID,		TIMESTAMPTZOID};
+	TEXTOID,		TEXTOID,		UUIDOID, TEXTOID,		 TEXTOID,
+	TEXTOID,		INT4OID,		INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, TIMESTAMPTZOID, INT2OID,
+	TEXTOID,		TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID};
 
 /* The table as its owner; where it is missing, enable() has to make it again. */
 static void
@@ -48,8 +48,8 @@ open_table(const DashieGuard *guard)
 						errhint("Run SELECT dashie.enable('stripe_webhook_events').")));
 	LockRelationOid(relid, RowExclusiveLock);
 	dashie_become_owner_of(guard, relid);
-	relation_close(
-		dashie_relation_open(relid, NoLock, ACL_SELECT | ACL_INSERT | ACL_UPDATE, false), NoLock);
+	relation_close(dashie_relation_open(relid, NoLock, ACL_SELECT | ACL_INSERT | ACL_UPDATE, false),
+				   NoLock);
 }
 
 static int64
@@ -184,60 +184,94 @@ customers_of(const StripeLife *life, const StripeEvent *event, int *ncustomers)
 		construct_array(elements, *ncustomers, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-/*
- * read_history returns the bodies of the events of these customers that were
- * dealt with and may have a place in the life.
- */
-static Jsonb **
-read_history(const DashieGuard *guard, Oid events, const StripeProfile *profile, Datum customers,
-			 int *nbodies)
+/* A stored event, and the tier that it led to when it was applied. */
+typedef struct Stored
 {
-	static const Oid columns[] = {JSONBOID};
+	Jsonb *body;
+	char *new_tier;
+} Stored;
+
+/*
+ * read_history returns the events of these customers that were dealt with and
+ * may have a place in the life.
+ */
+static Stored *
+read_history(const DashieGuard *guard, Oid events, const StripeProfile *profile, Datum customers,
+			 int *nstored)
+{
+	static const Oid columns[] = {JSONBOID, TEXTOID};
 	Oid types[2] = {TEXTARRAYOID, UUIDOID};
 	Datum values[2] = {customers, UUIDPGetDatum(&profile->user)};
 	MemoryContext context = CurrentMemoryContext;
-	Jsonb **bodies;
+	Stored *stored;
 	Oid user;
 	int user_context;
 
 	GetUserIdAndSecContext(&user, &user_context);
 	dashie_become_owner_of(guard, events);
 	dashie_query_begin();
-	*nbodies = (int) dashie_query_planned(
-		psprintf("SELECT event_data FROM ONLY %s WHERE customer_id = ANY ($1)"
+	*nstored = (int) dashie_query_planned(
+		psprintf("SELECT event_data, new_tier FROM ONLY %s WHERE customer_id = ANY ($1)"
 				 " AND processing_status IN ('processed', 'skipped')"
 				 " AND (event_type LIKE 'customer.subscription.%%'"
 				 " OR event_type = 'customer.deleted')"
 				 " AND (user_id = $2 OR user_id IS NULL)",
 				 dashie_relation_name(events)),
 		2, types, values, NULL);
-	bodies = MemoryContextAlloc(context, Max(*nbodies, 1) * sizeof(Jsonb *));
-	if (*nbodies > 0)
-		dashie_query_types(1, columns);
-	for (int i = 0; i < *nbodies; i++)
+	stored = MemoryContextAlloc(context, Max(*nstored, 1) * sizeof(Stored));
+	if (*nstored > 0)
+		dashie_query_types(lengthof(columns), columns);
+	for (int i = 0; i < *nstored; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(context);
 
-		bodies[i] = DatumGetJsonbPCopy(dashie_field(i, 1, NULL));
+		stored[i].body = DatumGetJsonbPCopy(dashie_field(i, 1, NULL));
 		MemoryContextSwitchTo(spi);
+		stored[i].new_tier = dashie_field_text(i, 2);
 	}
 	dashie_query_end();
 	SetUserIdAndSecContext(user, user_context);
-	return bodies;
+	return stored;
+}
+
+/*
+ * What an event of the history granted.  A price that nobody knows any more
+ * bought what it bought then.
+ */
+static bool
+find_past_grant(StripeLife *life, StripeEvent *event, const char *new_tier)
+{
+	const StripeSubscription *sub = stripe_life_find(life, event->subscription);
+
+	if (stripe_find_grant(event, &event->grant))
+		return true;
+	if (event->nprices == 0 || new_tier == NULL || !stripe_tier_known(new_tier))
+		return false;
+	for (int i = 0; sub != NULL && sub->grant.price != NULL && i < event->nprices; i++)
+		if (strcmp(sub->grant.price, event->prices[i].id) == 0)
+		{
+			event->grant = sub->grant;
+			return true;
+		}
+	event->grant.tier = pstrdup(new_tier);
+	event->grant.price = event->prices[0].id;
+	event->grant.max_dashboards = stripe_tier_dashboards(new_tier);
+	return true;
 }
 
 /* Whether an event of the history has a place in a life; then its grant is found. */
 static bool
-belongs(StripeEvent *event)
+belongs(StripeLife *life, StripeEvent *event, const char *new_tier)
 {
 	if (event->known == NULL || event->object == NULL || !stripe_is_wanted(event))
 		return false;
 	if (event->known->kind == STRIPE_CUSTOMER_GONE)
 		return event->customer != NULL;
-	if (event->known->kind != STRIPE_SUBSCRIPTION || event->subscription == NULL ||
-		event->status == NULL)
+	if (event->known->kind != STRIPE_SUBSCRIPTION || event->subscription == NULL)
 		return false;
-	return !event->status->grants || stripe_find_grant(event, &event->grant);
+	stripe_complete_status(event);
+	return event->status != NULL &&
+		   (!event->status->grants || find_past_grant(life, event, new_tier));
 }
 
 static bool
@@ -261,23 +295,23 @@ stripe_life_retell(const DashieGuard *guard, Oid events_table, const StripeProfi
 {
 	StripeLife told;
 	StripeEvent **events;
-	Jsonb **bodies = NULL;
-	int nbodies = 0;
+	Stored *stored = NULL;
+	int nstored = 0;
 	int nevents = 0;
 	int ncustomers;
 	Datum customers = customers_of(life, late, &ncustomers);
 
 	if (ncustomers > 0)
-		bodies = read_history(guard, events_table, profile, customers, &nbodies);
-	events = palloc((nbodies + 1) * sizeof(StripeEvent *));
+		stored = read_history(guard, events_table, profile, customers, &nstored);
+	events = palloc((nstored + 1) * sizeof(StripeEvent *));
 	events[nevents++] = late;
-	for (int i = 0; i < nbodies; i++)
+	for (int i = 0; i < nstored; i++)
 	{
 		StripeEvent *event = palloc(sizeof(StripeEvent));
 
 		CHECK_FOR_INTERRUPTS();
-		stripe_event_read(bodies[i], event);
-		if (belongs(event) && strcmp(event->id, late->id) != 0)
+		stripe_event_read(stored[i].body, event);
+		if (strcmp(event->id, late->id) != 0 && belongs(life, event, stored[i].new_tier))
 			events[nevents++] = event;
 	}
 	stripe_order(events, nevents);

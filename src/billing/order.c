@@ -56,8 +56,8 @@ value_matches(JsonbValue *before, JsonbValue *had)
 	while ((token = JsonbIteratorNext(&it, &key, true)) == WJB_KEY)
 	{
 		JsonbValue value;
-		JsonbValue *other = getKeyJsonValueFromContainer(
-			had->val.binary.data, key.val.string.val, key.val.string.len, NULL);
+		JsonbValue *other = getKeyJsonValueFromContainer(had->val.binary.data, key.val.string.val,
+														 key.val.string.len, NULL);
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		if (!value_matches(&value, other))

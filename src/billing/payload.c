@@ -220,7 +220,8 @@ stripe_read_subscription(JsonbContainer *object, StripeEvent *event)
 static void
 read_invoice(StripeEvent *event)
 {
-	JsonbContainer *details = get_object(get_object(event->object, "parent"), "subscription_details");
+	JsonbContainer *details =
+		get_object(get_object(event->object, "parent"), "subscription_details");
 
 	event->subscription = get_id(event->object, "subscription");
 	if (event->subscription == NULL)
@@ -239,7 +240,8 @@ read_payment(StripeEvent *event, const char *class)
 	event->payment = get_id(event->object, "payment_intent");
 	if (strcmp(class, "payment_intent") == 0)
 		event->payment = event->object_id;
-	event->charge = strcmp(class, "charge") == 0 ? event->object_id : get_id(event->object, "charge");
+	event->charge =
+		strcmp(class, "charge") == 0 ? event->object_id : get_id(event->object, "charge");
 	if (event->payment == NULL)
 		event->payment = event->charge;
 	/* an expanded charge tells its customer */
@@ -334,14 +336,13 @@ stripe_event_read(Jsonb *body, StripeEvent *event)
 			   JB_ROOT_IS_SCALAR(body) ? "It is a single value." : "It is an array.");
 	class = get_text(root, "object");
 	if (class != NULL && strcmp(class, "event") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"object\" of the event is \"%s\", not \"event\"",
-						pnstrdup(class, pg_mbcliplen(class, strlen(class), 64))),
-				 strncmp(class, "v2.", 3) == 0
-					 ? errdetail("A thin event does not hold the object that it is about.")
-					 : 0,
-				 errhint("Let the endpoint receive snapshot events.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"object\" of the event is \"%s\", not \"event\"",
+							   pnstrdup(class, pg_mbcliplen(class, strlen(class), 64))),
+						strncmp(class, "v2.", 3) == 0
+							? errdetail("A thin event does not hold the object that it is about.")
+							: 0,
+						errhint("Let the endpoint receive snapshot events.")));
 	event->id = required_text(root, "id");
 	event->type = required_text(root, "type");
 	if (!get(root, "created", &value))

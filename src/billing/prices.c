@@ -133,9 +133,9 @@ set_limit(FunctionCallInfo fcinfo, int argno, const char *name, Datum *value, ch
 		return;
 	}
 	if (PG_GETARG_INT32(argno) < 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("argument \"%s\" must not be negative: %d", name,
-							   PG_GETARG_INT32(argno))));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must not be negative: %d", name, PG_GETARG_INT32(argno))));
 	*value = PG_GETARG_DATUM(argno);
 }
 
@@ -152,9 +152,9 @@ dashie_map_stripe_price(PG_FUNCTION_ARGS)
 	dashie_reject_null(fcinfo, 0, "price");
 	price = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	if (price[0] == '\0' || strlen(price) > 255)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid price: \"%s\"", price),
-						errdetail("It must be the id or the lookup key of a price.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid price: \"%s\"", price),
+				 errdetail("It must be the id or the lookup key of a price.")));
 	if (!PG_ARGISNULL(1))
 		tier = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (tier != NULL && !stripe_tier_known(tier))

@@ -417,7 +417,6 @@ static void
 change_tier(Changes *changes, StripeProfile *profile, const StripeLife *before,
 			const StripeLife *after)
 {
-	const StripeSubscription *current = &after->subs[after->current];
 	bool same = profile->tier != NULL && strcmp(profile->tier, after->tier) == 0;
 	TimestampTz since = after->tier_since != 0 ? STRIPE_TIMESTAMP(after->tier_since) : 0;
 	bool ours = before->tier_since != 0 && before->tier_since != after->tier_since &&
@@ -437,9 +436,8 @@ change_tier(Changes *changes, StripeProfile *profile, const StripeLife *before,
 		profile->expires = false;
 		change(changes, COLUMN_EXPIRES, TIMESTAMPTZOID, (Datum) 0, true);
 	}
-	change_int(changes, COLUMN_DASHBOARDS, &profile->max_dashboards,
-			   current->grant.max_dashboards);
-	change_int(changes, COLUMN_CALENDARS, &profile->max_calendars, current->grant.max_calendars);
+	change_int(changes, COLUMN_DASHBOARDS, &profile->max_dashboards, after->grant.max_dashboards);
+	change_int(changes, COLUMN_CALENDARS, &profile->max_calendars, after->grant.max_calendars);
 }
 
 static bool
@@ -479,8 +477,9 @@ stripe_profile_update(const DashieGuard *guard, StripeProfile *profile, const St
 	initStringInfo(&changes.sql);
 	change_text(&changes, COLUMN_CUSTOMER, &profile->customer, current->customer);
 	change_text(&changes, COLUMN_SUBSCRIPTION, &profile->subscription, current->id);
-	if (current->status != NULL && current->status->stored)
-		change_text(&changes, COLUMN_STATUS, &profile->status, unconstify(char *, current->status->name));
+	if (after->shown >= 0)
+		change_text(&changes, COLUMN_STATUS, &profile->status,
+					unconstify(char *, after->subs[after->shown].status->name));
 	if (after->tier != NULL)
 		change_tier(&changes, profile, before, after);
 	changed = run_update(&changes, profile);

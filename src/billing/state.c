@@ -51,14 +51,10 @@ enum
 
 static const StripeStatus statuses[] = {
 	/* status		sets tier  stored	final	standing */
-	{"active", true, true, false, ENTITLED},
-	{"trialing", true, true, false, ENTITLED},
-	{"past_due", false, true, false, ENTITLED},
-	{"unpaid", false, true, false, SUSPENDED},
-	{"paused", false, true, false, SUSPENDED},
-	{"incomplete", false, false, false, BEGUN},
-	{"incomplete_expired", false, true, true, ENDED},
-	{"canceled", false, true, true, ENDED},
+	{"active", true, true, false, ENTITLED},		  {"trialing", true, true, false, ENTITLED},
+	{"past_due", false, true, false, ENTITLED},		  {"unpaid", false, true, false, SUSPENDED},
+	{"paused", false, true, false, SUSPENDED},		  {"incomplete", false, false, false, BEGUN},
+	{"incomplete_expired", false, true, true, ENDED}, {"canceled", false, true, true, ENDED},
 };
 
 /* The tiers, from low to high, and the dashboards that come with those that are sold. */
@@ -119,7 +115,7 @@ void
 stripe_life_init(StripeLife *life)
 {
 	memset(life, 0, sizeof(*life));
-	life->current = -1;
+	life->current = life->shown = -1;
 }
 
 StripeSubscription *
@@ -186,24 +182,35 @@ compare_subscriptions(const StripeSubscription *a, const StripeSubscription *b)
 	return result != 0 ? result : strcmp(a->id, b->id);
 }
 
-/* stripe_life_choose finds the subscription that the profile shows. */
+/*
+ * stripe_life_choose finds the subscription that the profile names, and the one
+ * whose status it shows: one that is not paid for the first time yet does not
+ * hide how another ended.
+ */
 void
 stripe_life_choose(StripeLife *life)
 {
-	life->current = -1;
+	life->current = life->shown = -1;
 	for (int i = 0; i < life->nsubs; i++)
-		if (life->current < 0 ||
-			compare_subscriptions(&life->subs[i], &life->subs[life->current]) > 0)
+	{
+		const StripeSubscription *sub = &life->subs[i];
+
+		if (life->current < 0 || compare_subscriptions(sub, &life->subs[life->current]) > 0)
 			life->current = i;
+		if (sub->status != NULL && sub->status->stored &&
+			(life->shown < 0 || compare_subscriptions(sub, &life->subs[life->shown]) > 0))
+			life->shown = i;
+	}
 }
 
 static void
-set_tier(StripeLife *life, const char *tier, int64 since)
+set_tier(StripeLife *life, const StripeGrant *grant, int64 since)
 {
 	life->granted = true;
-	if (life->tier != NULL && strcmp(life->tier, tier) == 0)
+	life->grant = *grant;
+	if (life->tier != NULL && strcmp(life->tier, grant->tier) == 0)
 		return;
-	life->tier = pstrdup(tier);
+	life->tier = grant->tier;
 	life->tier_since = since;
 }
 
@@ -341,9 +348,9 @@ stripe_life_apply(StripeLife *life, const StripeEvent *event)
 		return done;
 	if (done && event->known->kind == STRIPE_SUBSCRIPTION && event->status->grants &&
 		strcmp(event->subscription, current->id) == 0)
-		set_tier(life, current->grant.tier, event->created);
+		set_tier(life, &current->grant, event->created);
 	/* another one takes over, with what it granted before */
 	else if ((shown == NULL || strcmp(shown, current->id) != 0) && standing(current) >= SUSPENDED)
-		set_tier(life, current->grant.tier, event->created);
+		set_tier(life, &current->grant, event->created);
 	return done;
 }

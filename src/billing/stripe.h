@@ -80,11 +80,11 @@ typedef struct StripeEvent
 	char *object_id;
 	char *customer;
 	char *subscription;
-	char *payment;		 /* payment intent, else charge */
-	char *charge;		 /* of a dispute or warning, beside the payment intent */
-	char *mode;			 /* of a checkout session */
-	char *fraud_type;	 /* reason of a dispute, type of a warning */
-	int nusers;			 /* users that the event names, best evidence first */
+	char *payment;	  /* payment intent, else charge */
+	char *charge;	  /* of a dispute or warning, beside the payment intent */
+	char *mode;		  /* of a checkout session */
+	char *fraud_type; /* reason of a dispute, type of a warning */
+	int nusers;		  /* users that the event names, best evidence first */
 	pg_uuid_t users[STRIPE_MAX_USERS];
 
 	/* of a subscription */
@@ -124,12 +124,14 @@ typedef struct StripeLife
 	int nsubs;
 	int capacity;
 	StripeSubscription *subs;
-	int current; /* index of the one that the profile shows; -1: none */
+	int current; /* index of the one that the profile names; -1: none */
+	int shown;	 /* of the one whose status it shows: the best that has begun */
 
 	char *tier;		   /* of the user; NULL: not known */
 	int64 tier_since;  /* 0: from before the first event */
 	char *tier_before; /* before the first event */
 	bool granted;	   /* an applied event decided the tier */
+	StripeGrant grant; /* with what */
 } StripeLife;
 
 /* state.c: pure */
@@ -154,10 +156,10 @@ extern bool stripe_same_body(Jsonb *a, Jsonb *b);
 extern void stripe_check_created(const StripeEvent *event, TimestampTz now);
 extern void stripe_read_subscription(JsonbContainer *object, StripeEvent *event);
 
-#define STRIPE_TIMESTAMP(seconds) \
+#define STRIPE_TIMESTAMP(seconds)             \
 	((TimestampTz) (seconds) *USECS_PER_SEC - \
 	 (TimestampTz) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
-#define STRIPE_SECONDS(timestamp) \
+#define STRIPE_SECONDS(timestamp)                                                              \
 	(((timestamp) + (TimestampTz) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / \
 	 USECS_PER_SEC)
 
@@ -194,13 +196,13 @@ typedef enum StripeFound
 	STRIPE_USER_GONE /* known once, deleted since */
 } StripeFound;
 
-extern StripeFound stripe_find_profile(const DashieGuard *guard, const StripeEvent *event, bool lock,
-									   bool nowait, StripeProfile *profile);
+extern StripeFound stripe_find_profile(const DashieGuard *guard, const StripeEvent *event,
+									   bool lock, bool nowait, StripeProfile *profile);
 extern bool stripe_profile_update(const DashieGuard *guard, StripeProfile *profile,
 								  const StripeLife *before, const StripeLife *after);
 
-extern void stripe_profile_set(const DashieGuard *guard, StripeProfile *profile, char *customer,
-							   char *status);
+extern void
+stripe_profile_set(const DashieGuard *guard, StripeProfile *profile, char *customer, char *status);
 
 /* life.c */
 extern void
@@ -212,6 +214,7 @@ stripe_life_store(const DashieGuard *guard, const StripeProfile *profile, Stripe
 
 /* apply.c */
 extern bool stripe_is_wanted(const StripeEvent *event);
+extern void stripe_complete_status(StripeEvent *event);
 
 /* What became of an event; apply.c */
 typedef struct StripeOutcome
@@ -257,7 +260,8 @@ typedef struct StripeRow
 extern Oid stripe_events_open(void);
 extern bool
 stripe_row_find(const DashieGuard *guard, Oid events, const char *event_id, StripeRow *row);
-extern bool stripe_row_get(const DashieGuard *guard, Oid events, const pg_uuid_t *id, StripeRow *row);
+extern bool
+stripe_row_get(const DashieGuard *guard, Oid events, const pg_uuid_t *id, StripeRow *row);
 extern bool stripe_row_insert(const DashieGuard *guard, Oid events, const StripeEvent *event,
 							  const StripeOutcome *outcome, StripeRow *row);
 extern void stripe_row_update(const DashieGuard *guard, Oid events, const StripeEvent *event,

@@ -76,7 +76,8 @@ static const Setting settings[] = {
 	{"stripe_max_attempts", SETTING_INT, "8", 1, 100, "attempts",
 	 "After how many failures an event of Stripe is dead."},
 	{"stripe_retry_s", SETTING_INT, "60", 1, 86400, "seconds",
-	 "Wait before a failed event of Stripe is tried again; each further wait is four times as long, "
+	 "Wait before a failed event of Stripe is tried again; each further wait is four times as "
+	 "long, "
 	 "up to a day."},
 };
 
