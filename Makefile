@@ -20,6 +20,7 @@ SQL_FRAGMENTS = \
 	src/retention/retention.sql \
 	src/sessions/sessions.sql \
 	src/billing/billing.sql \
+	src/billing/guard_ddl.sql \
 	src/jobs/jobs.sql
 
 # The DDL that enable() runs: one file a table.

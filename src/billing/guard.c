@@ -140,7 +140,7 @@ column_changed(Relation rel, AttrNumber attnum, HeapTuple old, HeapTuple new, bo
 static void
 deny_change(Relation rel, HeapTuple old, HeapTuple new)
 {
-	static const char *const frozen[] = {"stripe_event_id", "event_type", "event_data",
+	static const char *const frozen[] = {"id", "stripe_event_id", "event_type", "event_data",
 										 "created_at"};
 	bool old_isnull;
 	bool new_isnull;
