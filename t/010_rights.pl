@@ -241,10 +241,10 @@ CREATE VIEW public.dashboard_heartbeats AS SELECT NULL::uuid AS auth_user_id, ev
 SQL
 		spring($db, 'views in the place of tables');
 
-		# what dashie keeps in its own schema but belongs to the owner, too
+		# what dashie keeps in its own schema but belongs to the owner, too (but for seals, which cannot be renamed)
 		my @own = split /\n/, $node->safe_psql($db, <<'SQL');
 SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'dashie'::regnamespace AND c.relkind = 'r'
-	AND c.relowner = 'owner'::regrole
+	AND c.relowner = 'owner'::regrole AND c.relname <> 'audit_seal'
 SQL
 		foreach my $table (@own)
 		{

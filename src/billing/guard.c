@@ -76,7 +76,18 @@ deny_young(Relation rel, HeapTuple tuple, TimestampTz deletable_before)
 		heap_getattr(tuple, column_number(rel, "created_at"), RelationGetDescr(rel), &isnull));
 
 	if (!isnull && created < deletable_before)
-		return;
+	{
+		int64 hold = dashie_hold_on(RelationGetDescr(rel), tuple);
+
+		if (hold == 0)
+			return;
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row %s of \"%s\" is on legal hold", row_identity(rel, tuple),
+						RelationGetRelationName(rel)),
+				 errdetail("Hold " INT64_FORMAT " in dashie.legal_hold covers it.", hold),
+				 errhint("SELECT dashie.release_legal_hold(" INT64_FORMAT ") ends it.", hold)));
+	}
 	if (isnull || TIMESTAMP_NOT_FINITE(created))
 		ereport(
 			ERROR,

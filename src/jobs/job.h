@@ -42,5 +42,6 @@ extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */
 extern bool dashie_retention_step(JobStep *step);	/* retention/ */
 extern bool dashie_close_stale_step(JobStep *step); /* sessions/ */
 extern bool dashie_stripe_step(JobStep *step);		/* billing/ */
+extern bool dashie_seal_step(JobStep *step);		/* billing/ */
 
 #endif /* DASHIE_JOB_H */

@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "billing/billing.h"
 #include "common/day.h"
 #include "common/owner.h"
 #include "common/query.h"
@@ -177,6 +178,7 @@ typedef struct Statement
 	Datum limit;	  /* rows before it have expired */
 	DateADT limit_day;
 	const SessionDays *days; /* NULL: the table has no part in the metrics */
+	bool holds;				 /* rows may be on legal hold */
 	TimestampTz floor;
 	DateADT floor_day;
 } Statement;
@@ -199,11 +201,17 @@ run_statement(const Statement *statement, const char *sql)
 	return dashie_query(sql, 5, types, values, NULL);
 }
 
+static const char *
+not_on_hold(const Statement *statement)
+{
+	return statement->holds ? " AND " DASHIE_NOT_ON_HOLD : "";
+}
+
 static int64
 count_expired(const Statement *statement)
 {
-	run_statement(statement, psprintf("SELECT count(*) FROM ONLY %s WHERE (%s) < $1",
-									  statement->name, statement->at));
+	run_statement(statement, psprintf("SELECT count(*) FROM ONLY %s AS t WHERE (%s) < $1%s",
+									  statement->name, statement->at, not_on_hold(statement)));
 	return DatumGetInt64(dashie_field(0, 1, NULL));
 }
 
@@ -224,11 +232,11 @@ delete_expired(const Statement *statement)
 	return run_statement(
 		statement,
 		psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
-				 "SELECT t.ctid FROM ONLY %s AS t WHERE (%s) < $1%s"
+				 "SELECT t.ctid FROM ONLY %s AS t WHERE (%s) < $1%s%s"
 				 " ORDER BY (%s) LIMIT $2 FOR UPDATE OF t SKIP LOCKED)) AND (%s) < $1",
 				 statement->name, statement->name, statement->at,
 				 statement->days != NULL && statement->days->metrics ? days_unchanged : "",
-				 statement->at, statement->at));
+				 not_on_hold(statement), statement->at, statement->at));
 }
 
 /*
@@ -265,7 +273,10 @@ put_held(Pass *pass, Statement *statement, TimestampTz cutoff, Relation rel, int
 	Line line = {0};
 	int64 held;
 
+	bool on_hold = statement->holds;
+
 	statement->limit = TimestampTzGetDatum(cutoff);
+	statement->holds = false;
 	held = count_expired(statement) - removable;
 	if (held <= 0)
 		return;
@@ -273,7 +284,8 @@ put_held(Pass *pass, Statement *statement, TimestampTz cutoff, Relation rel, int
 	line.upto = cutoff;
 	line.rows = held;
 	line.bytes = estimated_bytes(rel, held);
-	line.reason = statement->limit_day <= DASHIE_MIN_DAY
+	line.reason = on_hold ? "on legal hold"
+				  : statement->limit_day <= DASHIE_MIN_DAY
 					  ? "the days of these sessions are not in the metrics yet"
 					  : psprintf("from %s on, days are not final in the metrics yet",
 								 dashie_day_text(statement->limit_day));
@@ -315,6 +327,7 @@ remove_rows(Pass *pass, Oid relid)
 	}
 	statement.name = dashie_relation_name(relid);
 	statement.at = pass->table->time_column;
+	statement.holds = strcmp(pass->table->name, "stripe_webhook_events") == 0 && dashie_hold_any();
 	statement.limit_day = dashie_day_of(upto, zone);
 	if (get_atttype(relid, get_attnum(relid, statement.at)) == DATEOID)
 	{
@@ -347,7 +360,7 @@ remove_rows(Pass *pass, Oid relid)
 	line.reason = psprintf("older than %s", keep_text(pass->table->name));
 	if (pass->rows > 0)
 		put_line(pass, &line);
-	if (upto < cutoff && pass->result != NULL && !pass->more)
+	if ((upto < cutoff || statement.holds) && pass->result != NULL && !pass->more)
 		put_held(pass, &statement, cutoff, rel, pass->dry_run ? pass->rows : 0);
 
 	dashie_query_end();

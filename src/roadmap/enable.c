@@ -288,13 +288,13 @@ enable_statement(Enabling *enabling, Node *statement, const Identity *caller)
 }
 
 /*
- * Ties the triggers that call functions of ours to the extension, as ALTER
+ * dashie_enable_tie_triggers ties the triggers that call functions of ours to the extension, as ALTER
  * TRIGGER ... DEPENDS ON EXTENSION does: dropping it drops them, and not the
  * table.  The statement would lock the extension exclusively, after others
  * that wait for the registry took their share of that lock.
  */
-static void
-tie_triggers(Oid relid)
+void
+dashie_enable_tie_triggers(Oid relid)
 {
 	ObjectAddress extension;
 	Relation rel = relation_open(relid, AccessShareLock);
@@ -378,9 +378,9 @@ enable_one(Enabling *enabling, const char *schema)
 		dashie_partition_cover(enabling->relid);
 	identity_restore(&caller);
 	dashie_metrics_prepare(name, enabling->relid);
-	dashie_billing_prepare(name);
+	dashie_billing_prepare(name, enabling->relid);
 	dashie_access_private();
-	tie_triggers(enabling->relid);
+	dashie_enable_tie_triggers(enabling->relid);
 
 	if (!enabling->registered)
 		register_table(enabling);

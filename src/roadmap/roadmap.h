@@ -53,6 +53,9 @@ extern Oid dashie_enabled_oid_required(const char *table_name);
 /* Schema where it is registered, NULL if it is not enabled. */
 extern char *dashie_enabled_schema(const char *table_name);
 
+/* DROP EXTENSION is to drop the triggers of a table that call functions of ours. */
+extern void dashie_enable_tie_triggers(Oid relid);
+
 /*
  * Inside the slice: one table on its way to being enabled.
  */
