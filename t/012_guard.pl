@@ -68,6 +68,7 @@ my $state = q{
 	SELECT 'trigger', t.tgrelid::regclass, tgname, tgfoid::regproc, tgenabled, tgtype FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 		WHERE relname IN ('stripe_webhook_events', 'audit_seal') AND NOT tgisinternal ORDER BY relname, tgname;
 	SELECT 'event trigger', evtname, evtevent, evtenabled, evtowner::regrole FROM pg_event_trigger ORDER BY 2;};
+$node->safe_psql('live', "SELECT set_config('dashie.now', (now() + interval '3 days')::text, false); CALL dashie.run_job('seal_audit')");
 my $before = $node->safe_psql('live', $state);
 like($before, qr/dashie_guard_delete\|dashie\.stripe_guard\|A/, 'the guard is ENABLE ALWAYS');
 is(() = $before =~ /^event trigger\|dashie_guard_\w+\|\w+\|A\|(?!app)/mg, 4, 'four event triggers, ALWAYS, that the owner does not own');
@@ -175,6 +176,16 @@ refused("BEGIN; CREATE TABLE parent (LIKE $rows); ALTER TABLE $rows INHERIT pare
 refused("BEGIN; CREATE TABLE child (LIKE $rows INCLUDING CONSTRAINTS); ALTER TABLE child INHERIT $rows", 'no table may inherit', 'INHERIT of a child');
 refused("CREATE TABLE child () INHERITS ($rows)", 'no table may inherit');
 refused("CREATE SCHEMA s CREATE TABLE child () INHERITS (public.$rows)", 'no table may inherit');
+
+# seals are as guarded as what they seal
+refused("DELETE FROM dashie.audit_seal", 'cannot be changed or deleted');
+refused("UPDATE dashie.audit_seal SET row_count = 0", 'cannot be changed or deleted');
+refused("TRUNCATE dashie.audit_seal", 'cannot be changed or deleted');
+refused("ALTER TABLE dashie.audit_seal DISABLE TRIGGER dashie_guard_update", 'may not be disabled');
+refused("DROP TABLE dashie.audit_seal", 'it may not be dropped');
+refused("ALTER TABLE dashie.audit_seal RENAME TO x", 'may not be renamed');
+refused("ALTER TABLE dashie.audit_seal SET SCHEMA public", 'may not be moved');
+refused("ALTER TABLE dashie.audit_seal DROP COLUMN digest", 'column "digest" may not be dropped');
 
 # what the guard is made of
 refused('DROP FUNCTION dashie.stripe_guard() CASCADE', 'because extension dashie requires it');

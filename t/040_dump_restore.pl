@@ -49,7 +49,10 @@ sql('live', q{
 	INSERT INTO public.widget_analytics (user_id, widget_type, event_type, "timestamp")
 		SELECT ('00000000-0000-0000-0000-' || lpad((i % 30 + 1)::text, 12, '0'))::uuid, 'clock', 'view', timestamptz '2026-03-10' - i * interval '3 hours'
 		FROM generate_series(1, 100) AS i;
-	INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_data) VALUES ('evt_1', 'invoice.paid', '{"amount": 5}');
+	INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_data, created_at)
+		VALUES ('evt_1', 'invoice.paid', '{"amount": 5.00, "name": "Z\u00fcrich", "a": {}}', '2026-03-08 07:00+00');
+	CALL dashie.run_job('seal_audit');
+	SELECT dashie.legal_hold('tax audit', "from" => '2026-01-01');
 	INSERT INTO "My Schema".system_events (event_type, severity, message) VALUES ('boot', 'info', 'up');
 	SELECT dashie.refresh_daily_metrics('2025-11-01', '2026-03-09');
 	SELECT dashie.refresh_geographic_stats();
@@ -71,7 +74,7 @@ $node->command_ok([ 'pg_restore', '--exit-on-error', '-U', 'app', '-d', $node->c
 my $tables = q{
 	SELECT c.oid::regclass FROM pg_class c
 	WHERE c.relkind = 'r' AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
-	AND c.relname NOT IN ('job_run', 'job_state', 'table_ddl')
+	AND c.relname NOT IN ('job_run', 'job_state', 'table_ddl', 'stripe_secret')
 	AND c.relnamespace::regnamespace::text !~ '^pg_' ORDER BY c.oid::regclass::text};
 my $names = sql('live', $tables);
 is(sql('copy', $tables), $names, 'the same tables');
@@ -98,6 +101,17 @@ for my $what (
 {
 	my ($title, $query) = @$what;
 	is(sql('copy', $query), sql('live', $query), "the same $title");
+}
+
+# payment records are what they were, seals prove it, and the floor holds
+is(sql('copy', 'SELECT day, status, row_count, digest FROM dashie.verify_audit()'),
+	sql('live', 'SELECT day, status, row_count, digest FROM dashie.verify_audit()'), 'the same seals');
+is(sql('copy', 'SELECT day, status, row_count FROM dashie.verify_audit()'), "2026-03-08|intact|1\n2026-03-09|intact|0", 'which are intact');
+for my $attempt ('DELETE FROM public.stripe_webhook_events', 'DROP TABLE public.stripe_webhook_events', 'TRUNCATE dashie.audit_seal')
+{
+	my $err;
+	$node->psql('copy', $attempt, stderr => \$err, extra_params => [ '-U', 'app' ]);
+	like($err, qr/must be kept until|is guarded|cannot be changed/, "$attempt is refused in the copy");
 }
 
 # dashie goes on: the same numbers, and none given twice

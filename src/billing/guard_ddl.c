@@ -14,27 +14,16 @@
  * after it, it is compared.  So it does not matter which of the many ways a
  * command found.  What another session changed meanwhile is not this command's
  * doing: a difference counts if this transaction wrote the catalog's row.
- * Commands nest (a default may call a function that runs DDL), so notes are a
- * stack, an entry of which belongs to one command; an error that undoes the
- * command takes its entry along.
  *
  * No lock is taken but those of a catalog scan.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_depend.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
@@ -46,100 +35,14 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "billing/billing.h"
-#include "common/owner.h"
+#include "billing/guard_notes.h"
 
 PG_FUNCTION_INFO_V1(dashie_stripe_guard_ddl);
 
-/* The trigger functions that guard; they live in the schema of the event trigger's own. */
-static const char *const guard_functions[] = {"stripe_guard", "seal_guard"};
-
-/* The columns that a guard looks at, of either table. */
-static const char *const guarded_columns[] = {
-	"id",  "stripe_event_id", "event_type", "event_data", "created_at", "user_id", "number",
-	"day", "sealed_at",		  "late",		"row_count",  "entries",	"content", "digest",
-};
-
-typedef struct GuardedColumn
-{
-	AttrNumber number; /* 0: the table has no such column */
-	Oid type;
-	int32 typmod;
-} GuardedColumn;
-
-typedef struct GuardedTable
-{
-	Oid relid;
-	NameData name;
-	Oid schema;
-	NameData schema_name;
-	Oid owner;
-	char persistence;
-	bool is_partition;
-	bool has_rules;
-	bool has_children;
-	bool has_parents;
-	Oid extension; /* of which it is a member */
-	GuardedColumn columns[lengthof(guarded_columns)];
-} GuardedTable;
-
-typedef struct GuardTrigger
-{
-	Oid oid;
-	int table; /* index into Notes.tables */
-	NameData name;
-	Oid function;
-	int16 type;
-	char enabled;
-} GuardTrigger;
-
-/* What carried the guards before a command. */
-typedef struct Notes
-{
-	struct Notes *outer; /* of the command that this one is nested in */
-	Node *parsetree;	 /* of the command; identifies it */
-	int nest_level;		 /* of the transaction, when it began */
-	MemoryContext context;
-	Oid schema; /* the extension's */
-	NameData schema_name;
-	int ntables;
-	GuardedTable *tables;
-	int ntriggers;
-	GuardTrigger *triggers;
-} Notes;
-
-static Notes *notes_stack = NULL;
-
 static void
-pop_notes(void)
-{
-	Notes *notes = notes_stack;
-
-	notes_stack = notes->outer;
-	MemoryContextDelete(notes->context);
-}
-
-static void
-notes_at_xact_event(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		while (notes_stack != NULL)
-			pop_notes();
-}
-
-static void
-notes_at_subxact_event(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
-					   void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		while (notes_stack != NULL && notes_stack->nest_level >= GetCurrentTransactionNestLevel())
-			pop_notes();
-}
-
-static pg_attribute_noreturn() void refuse(const GuardedTable *table, const char *problem)
+refuse(const GuardedTable *table, const char *problem)
 {
 	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					errmsg("table \"%s.%s\" is guarded: %s", NameStr(table->schema_name),
@@ -153,185 +56,6 @@ static bool
 is_ours(HeapTuple tuple)
 {
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-}
-
-static void
-note_column(GuardedTable *table, int i)
-{
-	HeapTuple tuple = SearchSysCacheAttName(table->relid, guarded_columns[i]);
-	GuardedColumn *column = &table->columns[i];
-
-	if (!HeapTupleIsValid(tuple))
-		return;
-	column->number = ((Form_pg_attribute) GETSTRUCT(tuple))->attnum;
-	column->type = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
-	column->typmod = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypmod;
-	ReleaseSysCache(tuple);
-}
-
-/* Notes a table; false if it is not there any more. */
-static bool
-note_table(GuardedTable *table, Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Form_pg_class form;
-	char *schema_name;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_class) GETSTRUCT(tuple);
-	memset(table, 0, sizeof(GuardedTable));
-	table->relid = relid;
-	table->name = form->relname;
-	table->schema = form->relnamespace;
-	table->owner = form->relowner;
-	table->persistence = form->relpersistence;
-	table->is_partition = form->relispartition;
-	table->has_rules = form->relhasrules;
-	table->has_children = form->relhassubclass;
-	ReleaseSysCache(tuple);
-
-	schema_name = get_namespace_name(table->schema);
-	if (schema_name != NULL)
-		namestrcpy(&table->schema_name, schema_name);
-	table->has_parents = has_superclass(relid);
-	table->extension = getExtensionOfObject(RelationRelationId, relid);
-	for (int i = 0; i < lengthof(guarded_columns); i++)
-		note_column(table, i);
-	return true;
-}
-
-/* Index of the table in the notes, which is added if need be; -1 if it is gone. */
-static int
-note_table_of(Notes *notes, Oid relid)
-{
-	for (int i = 0; i < notes->ntables; i++)
-		if (notes->tables[i].relid == relid)
-			return i;
-	notes->tables = notes->tables == NULL
-						? palloc(sizeof(GuardedTable))
-						: repalloc(notes->tables, (notes->ntables + 1) * sizeof(GuardedTable));
-	return note_table(&notes->tables[notes->ntables], relid) ? notes->ntables++ : -1;
-}
-
-/* The catalog's row of a trigger, to be freed; NULL if there is none. */
-static HeapTuple
-find_trigger(Oid oid)
-{
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		tuple = heap_copytuple(tuple);
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return tuple;
-}
-
-static void
-note_trigger(Notes *notes, Oid oid)
-{
-	HeapTuple tuple = find_trigger(oid);
-	Form_pg_trigger form;
-	GuardTrigger *trigger;
-	int table;
-
-	if (!HeapTupleIsValid(tuple))
-		return;
-	form = (Form_pg_trigger) GETSTRUCT(tuple);
-	table = note_table_of(notes, form->tgrelid);
-	if (table < 0)
-		return;
-	notes->triggers =
-		notes->triggers == NULL
-			? palloc(sizeof(GuardTrigger))
-			: repalloc(notes->triggers, (notes->ntriggers + 1) * sizeof(GuardTrigger));
-	trigger = &notes->triggers[notes->ntriggers++];
-	trigger->oid = oid;
-	trigger->table = table;
-	trigger->name = form->tgname;
-	trigger->function = form->tgfoid;
-	trigger->type = form->tgtype;
-	trigger->enabled = form->tgenabled;
-	heap_freetuple(tuple);
-}
-
-/* Notes the triggers that call a guard's function. */
-static void
-note_triggers_of(Notes *notes, Oid function)
-{
-	Relation catalog = table_open(DependRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(ProcedureRelationId));
-	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(function));
-	scan = systable_beginscan(catalog, DependReferenceIndexId, true, NULL, 2, keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-
-		if (form->classid == TriggerRelationId)
-			note_trigger(notes, form->objid);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-}
-
-static void
-push_notes(Node *parsetree, Oid schema)
-{
-	static bool registered = false;
-	MemoryContext context =
-		AllocSetContextCreate(TopMemoryContext, "dashie guarded tables", ALLOCSET_SMALL_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Notes *notes = palloc0(sizeof(Notes));
-	char *schema_name = get_namespace_name(schema);
-	oidvector *no_arguments = buildoidvector(NULL, 0);
-
-	notes->context = context;
-	notes->parsetree = parsetree;
-	notes->nest_level = GetCurrentTransactionNestLevel();
-	notes->outer = notes_stack;
-	notes->schema = schema;
-	if (schema_name != NULL)
-		namestrcpy(&notes->schema_name, schema_name);
-	/* on the stack at once, so that an error below frees it */
-	notes_stack = notes;
-	if (!registered)
-	{
-		RegisterXactCallback(notes_at_xact_event, NULL);
-		RegisterSubXactCallback(notes_at_subxact_event, NULL);
-		registered = true;
-	}
-
-	for (int i = 0; i < lengthof(guard_functions); i++)
-	{
-		Oid function =
-			GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid, CStringGetDatum(guard_functions[i]),
-							PointerGetDatum(no_arguments), ObjectIdGetDatum(schema));
-
-		if (OidIsValid(function))
-			note_triggers_of(notes, function);
-	}
-	MemoryContextSwitchTo(old);
-	if (notes->ntriggers == 0)
-		pop_notes();
-}
-
-/* The notes of this command, or NULL. */
-static Notes *
-notes_of(Node *parsetree)
-{
-	return notes_stack != NULL && notes_stack->parsetree == parsetree ? notes_stack : NULL;
 }
 
 /*
@@ -368,15 +92,16 @@ could_matter(Node *parsetree)
  * event triggers before they could see it.
  */
 static void
-refuse_drop_with_extension(const Notes *notes, Node *parsetree)
+refuse_drop_with_extension(const GuardNotes *notes, Node *parsetree)
 {
 	ListCell *lc;
+	ListCell *table;
 
 	if (IsA(parsetree, DropStmt) && ((DropStmt *) parsetree)->removeType == OBJECT_SCHEMA)
 	{
 		foreach (lc, ((DropStmt *) parsetree)->objects)
 			if (strcmp(strVal(lfirst(lc)), NameStr(notes->schema_name)) == 0)
-				refuse(&notes->tables[0],
+				refuse(linitial(notes->tables),
 					   psprintf("schema \"%s\" may not be dropped", NameStr(notes->schema_name)));
 	}
 	else if (IsA(parsetree, DropOwnedStmt))
@@ -393,9 +118,10 @@ refuse_drop_with_extension(const Notes *notes, Node *parsetree)
 		{
 			Oid role = get_rolespec_oid(lfirst_node(RoleSpec, lc), true);
 
-			for (int i = 0; OidIsValid(role) && i < notes->ntables; i++)
-				if (notes->tables[i].owner == role || schema_owner == role)
-					refuse(&notes->tables[i],
+			foreach (table, notes->tables)
+				if (OidIsValid(role) &&
+					(((GuardedTable *) lfirst(table))->owner == role || schema_owner == role))
+					refuse(lfirst(table),
 						   psprintf("what role \"%s\" owns may not be dropped all at once",
 									GetUserNameFromId(role, false)));
 		}
@@ -437,33 +163,42 @@ for_each_dropped(void (*visit)(const ObjectAddress *dropped, void *arg), void *a
 static void
 refuse_dropped_table(const ObjectAddress *dropped, void *arg)
 {
-	const Notes *notes = arg;
+	const GuardNotes *notes = arg;
+	ListCell *lc;
 
 	if (dropped->classId != RelationRelationId)
 		return;
-	for (int i = 0; i < notes->ntables; i++)
+	foreach (lc, notes->tables)
 	{
-		const GuardedTable *table = &notes->tables[i];
+		const GuardedTable *table = lfirst(lc);
 
 		if (dropped->objectId != table->relid)
 			continue;
 		if (dropped->objectSubId == 0)
 			refuse(table, "it may not be dropped");
-		for (int j = 0; j < lengthof(guarded_columns); j++)
+		for (int j = 0; j < GUARDED_COLUMNS; j++)
 			if (table->columns[j].number == dropped->objectSubId)
-				refuse(table, psprintf("column \"%s\" may not be dropped", guarded_columns[j]));
+				refuse(table,
+					   psprintf("column \"%s\" may not be dropped", dashie_guarded_columns[j]));
 	}
 }
 
 static void
 refuse_dropped_trigger(const ObjectAddress *dropped, void *arg)
 {
-	const Notes *notes = arg;
+	const GuardNotes *notes = arg;
+	ListCell *lc;
 
-	for (int i = 0; dropped->classId == TriggerRelationId && i < notes->ntriggers; i++)
-		if (dropped->objectId == notes->triggers[i].oid)
-			refuse(&notes->tables[notes->triggers[i].table],
-				   psprintf("trigger \"%s\" may not be dropped", NameStr(notes->triggers[i].name)));
+	if (dropped->classId != TriggerRelationId)
+		return;
+	foreach (lc, notes->triggers)
+	{
+		const GuardTrigger *trigger = lfirst(lc);
+
+		if (dropped->objectId == trigger->oid)
+			refuse(trigger->table,
+				   psprintf("trigger \"%s\" may not be dropped", NameStr(trigger->name)));
+	}
 }
 
 static void
@@ -482,12 +217,12 @@ check_column(const GuardedTable *before, int i)
 	if (is_ours(tuple))
 	{
 		if (form->attisdropped)
-			refuse(before, psprintf("column \"%s\" may not be dropped", guarded_columns[i]));
-		if (strcmp(NameStr(form->attname), guarded_columns[i]) != 0)
-			refuse(before, psprintf("column \"%s\" may not be renamed", guarded_columns[i]));
+			refuse(before, psprintf("column \"%s\" may not be dropped", dashie_guarded_columns[i]));
+		if (strcmp(NameStr(form->attname), dashie_guarded_columns[i]) != 0)
+			refuse(before, psprintf("column \"%s\" may not be renamed", dashie_guarded_columns[i]));
 		if (form->atttypid != column->type || form->atttypmod != column->typmod)
 			refuse(before,
-				   psprintf("the type of column \"%s\" may not change", guarded_columns[i]));
+				   psprintf("the type of column \"%s\" may not change", dashie_guarded_columns[i]));
 	}
 	ReleaseSysCache(tuple);
 }
@@ -517,7 +252,7 @@ check_table(const GuardedTable *before)
 		return;
 	ours = is_ours(tuple);
 	ReleaseSysCache(tuple);
-	if (!note_table(&now, before->relid))
+	if (!dashie_guard_note_table(&now, before->relid))
 		return;
 
 	if (ours)
@@ -541,17 +276,17 @@ check_table(const GuardedTable *before)
 		refuse(before, "it may not inherit from a table");
 	if (now.extension != before->extension)
 		refuse(before, "it may not become part of an extension");
-	for (int i = 0; i < lengthof(guarded_columns); i++)
+	for (int i = 0; i < GUARDED_COLUMNS; i++)
 		check_column(before, i);
 	check_schema(before, before->schema, NameStr(before->schema_name));
 }
 
 /* A trigger may be made stronger, as by the end of a restore, and not weaker. */
 static void
-check_trigger(const Notes *notes, const GuardTrigger *before)
+check_trigger(const GuardTrigger *before)
 {
-	const GuardedTable *table = &notes->tables[before->table];
-	HeapTuple tuple = find_trigger(before->oid);
+	const GuardedTable *table = before->table;
+	HeapTuple tuple = dashie_guard_trigger(before->oid);
 	Form_pg_trigger form;
 
 	if (!HeapTupleIsValid(tuple) || !is_ours(tuple))
@@ -568,20 +303,21 @@ check_trigger(const Notes *notes, const GuardTrigger *before)
 }
 
 static void
-check_rewrite(const Notes *notes)
+check_rewrite(const GuardNotes *notes)
 {
 	Oid relid = DatumGetObjectId(OidFunctionCall0(F_PG_EVENT_TRIGGER_TABLE_REWRITE_OID));
+	ListCell *lc;
 
-	for (int i = 0; i < notes->ntables; i++)
-		if (notes->tables[i].relid == relid)
-			refuse(&notes->tables[i], "it may not be rewritten");
+	foreach (lc, notes->tables)
+		if (((GuardedTable *) lfirst(lc))->relid == relid)
+			refuse(lfirst(lc), "it may not be rewritten");
 }
 
 Datum
 dashie_stripe_guard_ddl(PG_FUNCTION_ARGS)
 {
 	EventTriggerData *trigger = (EventTriggerData *) fcinfo->context;
-	Notes *notes;
+	GuardNotes *notes;
 	Oid schema;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -596,14 +332,14 @@ dashie_stripe_guard_ddl(PG_FUNCTION_ARGS)
 		schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 		if (!OidIsValid(schema))
 			return (Datum) 0;
-		push_notes(trigger->parsetree, schema);
-		notes = notes_of(trigger->parsetree);
+		dashie_guard_push(trigger->parsetree, schema);
+		notes = dashie_guard_notes(trigger->parsetree);
 		if (notes != NULL)
 			refuse_drop_with_extension(notes, trigger->parsetree);
 		return (Datum) 0;
 	}
 
-	notes = notes_of(trigger->parsetree);
+	notes = dashie_guard_notes(trigger->parsetree);
 	if (notes == NULL)
 		return (Datum) 0;
 	if (strcmp(trigger->event, "sql_drop") == 0)
@@ -616,12 +352,14 @@ dashie_stripe_guard_ddl(PG_FUNCTION_ARGS)
 		check_rewrite(notes);
 	else if (strcmp(trigger->event, "ddl_command_end") == 0)
 	{
-		for (int i = 0; i < notes->ntables; i++)
-			check_table(&notes->tables[i]);
-		for (int i = 0; i < notes->ntriggers; i++)
-			check_trigger(notes, &notes->triggers[i]);
-		check_schema(&notes->tables[0], notes->schema, NameStr(notes->schema_name));
-		pop_notes();
+		ListCell *lc;
+
+		foreach (lc, notes->tables)
+			check_table(lfirst(lc));
+		foreach (lc, notes->triggers)
+			check_trigger(lfirst(lc));
+		check_schema(linitial(notes->tables), notes->schema, NameStr(notes->schema_name));
+		dashie_guard_pop();
 	}
 	return (Datum) 0;
 }
