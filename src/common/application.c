@@ -15,6 +15,7 @@
 #include "utils/snapmgr.h"
 
 #include "common/application.h"
+#include "common/setting.h"
 
 Oid
 dashie_application_table(const char *name, const DashieColumn *columns, int ncolumns)
@@ -66,4 +67,18 @@ dashie_access_config(const char *key)
 	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return result;
+}
+
+Interval
+dashie_trial_length(void)
+{
+	Interval length = {.time = 0, .day = 0, .month = 0};
+	char *configured = dashie_access_config("trial_duration_days");
+	char *end;
+	long days = configured == NULL ? -1 : strtol(configured, &end, 10);
+
+	if (configured == NULL || end == configured || *end != '\0' || days < 0 || days > 36500)
+		days = (long) dashie_setting_int("trial_days");
+	length.day = (int32) days;
+	return length;
 }

@@ -25,7 +25,6 @@
 #include "common/compat.h"
 #include "common/query.h"
 #include "common/rows.h"
-#include "common/setting.h"
 #include "jobs/job.h"
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
@@ -110,37 +109,27 @@ trial_length(void)
 	length.day = (int32) days;
 	return length;
 }
-
 /* What a row of user_profiles says. */
 typedef struct Profile
-{
 	pg_uuid_t user;
 	bool trial;
 	bool paid;
 } Profile;
-
 #define PROFILE_BATCH 64
-
 static void
 count_profiles(Metrics *metrics, CountryCounts *counts, const Profile *batch, int n)
-{
 	for (int i = 0; i < n; i++)
 		numbers_prefetch_user_slot(metrics, &batch[i].user);
-	for (int i = 0; i < n; i++)
 		numbers_prefetch_user(metrics, &batch[i].user);
-	for (int i = 0; i < n; i++)
 	{
 		UserEntry *user = numbers_user(metrics, &batch[i].user);
 		CountryCounts *country;
-
 		if (user == NULL || !user_is_there(user) || user->anonymous)
 			continue;
 		country = &counts[country_index(user->country)];
 		country->trial += batch[i].trial;
 		country->paid += batch[i].paid;
 	}
-}
-
 /*
  * count_tiers counts trial and paid users by country; false if there is no
  * user_profiles to know them from.
@@ -163,7 +152,7 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 
 	if (!OidIsValid(relid))
 		return false;
-	trial = trial_length();
+	trial = dashie_trial_length();
 	oldest_trial = dashie_subtract_interval(metrics->now, &trial, metrics->zone);
 
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
