@@ -32,7 +32,7 @@ DATA_built = dashie--$(EXTVERSION).sql
 
 REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input audit billing_health
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
-ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest track_track marks_shared
+ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest track_track marks_shared seal_ingest
 ISOLATION_OPTS = --inputdir=.
 TAP_TESTS = 1
 
