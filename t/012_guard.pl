@@ -45,7 +45,7 @@ passes(qq{
 	CREATE EXTENSION dashie;
 	SELECT dashie.create_auth_stub();
 	INSERT INTO auth.users (id) VALUES ('$payer');
-	GRANT USAGE ON SCHEMA auth TO supabase_auth_admin;
+	GRANT USAGE, CREATE ON SCHEMA auth TO supabase_auth_admin;
 	GRANT SELECT, DELETE ON auth.users TO supabase_auth_admin;
 	ALTER TABLE auth.users DISABLE ROW LEVEL SECURITY;
 	SELECT count(*) FROM dashie.enable('stripe_webhook_events');
@@ -177,6 +177,12 @@ refused("BEGIN; CREATE TABLE child (LIKE $rows INCLUDING CONSTRAINTS); ALTER TAB
 refused("CREATE TABLE child () INHERITS ($rows)", 'no table may inherit');
 refused("CREATE SCHEMA s CREATE TABLE child () INHERITS (public.$rows)", 'no table may inherit');
 
+# typed tables follow their type
+refused("BEGIN; CREATE TYPE row_type AS (id uuid, stripe_event_id text, event_type text, user_id uuid, old_tier text, new_tier text, processed_at timestamptz,
+	event_data jsonb, processing_status text, error_message text, retry_count integer, created_at timestamptz, next_attempt_at timestamptz, livemode boolean,
+	customer_id text, subscription_id text, payment_id text, conflicting_deliveries integer);
+	ALTER TABLE $rows OF row_type; ALTER TYPE row_type DROP ATTRIBUTE event_data CASCADE", 'column "event_data" may not be dropped', 'ALTER TYPE ... CASCADE');
+
 # seals are as guarded as what they seal
 refused("DELETE FROM dashie.audit_seal", 'cannot be changed or deleted');
 refused("UPDATE dashie.audit_seal SET row_count = 0", 'cannot be changed or deleted');
@@ -231,6 +237,14 @@ passes($_) for (
 	"SELECT count(*) FROM dashie.enable('stripe_webhook_events')", "SELECT dashie.disable('stripe_webhook_events')",
 	"SELECT count(*) FROM dashie.enable('stripe_webhook_events')");
 
+# what others do with their own tables is no matter of the guard
+passes('BEGIN; DROP TABLE auth.users CASCADE; ROLLBACK', 'a table that the guarded one refers to may go');
+{
+	my (undef, $err) = run_sql('CREATE TABLE auth.own (i int); ALTER TABLE auth.own ADD COLUMN j int; ALTER TABLE auth.own RENAME TO mine;'
+		  . 'ALTER TABLE auth.mine DROP COLUMN i; DROP TABLE auth.mine', 'supabase_auth_admin');
+	is($err, '', 'DDL of a role without rights on anything of ours');
+}
+
 # Auth deletes the user, as its own role and with its own search_path
 my (undef, $err) = run_sql("SET search_path = auth; DELETE FROM auth.users", 'supabase_auth_admin');
 is($err, '', 'Auth can delete the user');
@@ -245,7 +259,9 @@ passes("ALTER TABLE $rows ENABLE ALWAYS TRIGGER dashie_guard_delete", 'the owner
 # it ends with the extension
 passes('DROP EXTENSION dashie', 'DROP EXTENSION');
 passes("DELETE FROM $rows; ALTER TABLE $rows RENAME TO x; ALTER TABLE x RENAME TO $rows", 'then the table is like any other');
-passes("CREATE EXTENSION dashie; SELECT count(*) FROM dashie.enable('stripe_webhook_events');
+passes("CREATE RULE hide AS ON INSERT TO $rows DO INSTEAD NOTHING; CREATE EXTENSION dashie", 'a rule made meanwhile');
+refused("SELECT count(*) FROM dashie.enable('stripe_webhook_events')", 'It is not as the roadmap has it:\nit has rules', 'keeps the table from being enabled');
+passes("DROP RULE hide ON $rows; SELECT count(*) FROM dashie.enable('stripe_webhook_events');
 	INSERT INTO $rows (stripe_event_id, event_type, event_data) VALUES ('evt_2', 'invoice.paid', '{}')", 'CREATE EXTENSION again');
 refused("DROP TABLE $rows", 'it may not be dropped', 'and it is guarded again');
 passes('BEGIN; DROP EXTENSION dashie; CREATE EXTENSION dashie; SELECT count(*) FROM dashie.enable(\'stripe_webhook_events\'); COMMIT',
