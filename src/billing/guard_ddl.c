@@ -354,6 +354,12 @@ dashie_stripe_guard_ddl(PG_FUNCTION_ARGS)
 	{
 		ListCell *lc;
 
+		/* what a DROP did was all among the dropped objects */
+		if (IsA(trigger->parsetree, DropStmt) || IsA(trigger->parsetree, DropOwnedStmt))
+		{
+			dashie_guard_pop();
+			return (Datum) 0;
+		}
 		foreach (lc, notes->tables)
 			check_table(lfirst(lc));
 		foreach (lc, notes->triggers)
