@@ -20,9 +20,9 @@ INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_dat
 	('evt_1', 'invoice.paid', '{}', '2026-03-01 00:00+00', 'processed', NULL, '00000000-0000-0000-0000-0000000000d1', NULL),
 	('evt_2', 'customer.subscription.created', '{}', '2026-03-10 06:00+00', 'pending', NULL, NULL, 'sub_nobody'),
 	('evt_3', 'customer.subscription.updated', '{}', '2026-03-10 09:00+00', 'pending', NULL, NULL, 'sub_nobody'),
-	('evt_4', 'customer.subscription.updated', '{}', '2026-03-10 08:00+00', 'failed', 'unknown price "price_b"', NULL, 'sub_4'),
-	('evt_5', 'customer.subscription.updated', '{}', '2026-03-09 12:00+00', 'failed', 'unknown price "price_a", "price_b"', NULL, 'sub_5'),
-	('evt_6', 'customer.subscription.updated', '{}', '2026-03-02 00:00+00', 'dead', 'unknown price "price_c"', NULL, 'sub_6'),
+	('evt_4', 'customer.subscription.updated', '{}', '2026-03-10 08:00+00', 'failed', 'unknown price of subscription "sub_4": "price_b"', NULL, 'sub_4'),
+	('evt_5', 'customer.subscription.updated', '{}', '2026-03-09 12:00+00', 'failed', 'unknown price of subscription "sub_5": "price_a", "price_b"', NULL, 'sub_5'),
+	('evt_6', 'customer.subscription.updated', '{}', '2026-03-02 00:00+00', 'dead', 'unknown price of subscription "sub_6": "price_c"', NULL, 'sub_6'),
 	('evt_7', 'customer.subscription.updated', '{}', '2026-03-02 00:00+00', 'dead', NULL, NULL, 'sub_7'),
 	('evt_8', 'plan.created', '{}', '2026-03-02 00:00+00', 'skipped', NULL, NULL, NULL);
 -- without user_profiles

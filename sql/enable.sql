@@ -273,7 +273,8 @@ DROP TABLE widget_analytics, user_sessions;
 CREATE SCHEMA "My ""Schema"" @user_sessions@";
 SELECT * FROM dashie.enable('widget_analytics', 'My "Schema" @user_sessions@');
 SELECT c.conrelid::regclass, pg_get_constraintdef(c.oid) FROM pg_constraint c
-WHERE c.conname = 'widget_analytics_session_id_fkey' AND c.conparentid = 0;
+WHERE c.conname = 'widget_analytics_session_id_fkey' AND c.conparentid = 0
+ORDER BY c.conrelid::regclass::text COLLATE "C";
 SELECT * FROM dashie.enable('user_sessions');
 \echo :LAST_ERROR_SQLSTATE
 -- With no schema said, a table stays where it is.

@@ -103,8 +103,8 @@ keep(const Health *health, int column, Oid type, bool *isnull)
 
 /*
  * Reasons of failures are counted without the names that they quote, which
- * differ from event to event; the prices among those names are what is to be
- * mapped.
+ * differ from event to event; so that 'unknown price of subscription "sub_1":
+ * "price_a"' is one reason, and price_a what is to be mapped.
  */
 #define EVENTS_QUERY                                                                              \
 	"SELECT q.depth, CASE WHEN q.depth > 0 THEN greatest($1 - q.oldest, interval '0') END, "      \
@@ -116,7 +116,8 @@ keep(const Health *health, int column, Oid type, bool *isnull)
 	" count(*) AS n FROM ONLY %1$s AS f WHERE f.processing_status IN ('failed', 'dead')"          \
 	" GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50) AS r), '{}'),"                                      \
 	" (SELECT array_agg(DISTINCT m[1] ORDER BY m[1]) FROM ONLY %1$s AS f,"                        \
-	" LATERAL regexp_matches(f.error_message, '\"([^\"]+)\"', 'g') AS m"                          \
+	" LATERAL regexp_matches(regexp_replace(f.error_message, '^[^:]*:', ''),"                     \
+	" '\"([^\"]+)\"', 'g') AS m"                                                                  \
 	" WHERE f.processing_status IN ('failed', 'dead') AND f.error_message LIKE 'unknown "         \
 	"price%%'),"                                                                                  \
 	" (SELECT max(e.created_at) FROM ONLY %1$s AS e WHERE isfinite(e.created_at)),"               \
