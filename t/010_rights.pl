@@ -41,6 +41,15 @@ my @calls = (
 	"CALL dashie.run_job('refresh_geographic_stats')",
 	"CALL dashie.run_job('apply_retention')",
 	"CALL dashie.run_job('close_stale_sessions')",
+	"CALL dashie.run_job('seal_audit')",
+	"SELECT * FROM dashie.stripe_reconcile(jsonb_build_array(jsonb_build_object('id', 'sub_1', 'object', 'subscription', 'customer', 'cus_1', 'status', 'active',"
+	  . " 'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('price', jsonb_build_object('id', 'price_1', 'metadata', jsonb_build_object('tier', 'pro'))))))), true)",
+	"TABLE dashie.billing_health",
+	"SELECT * FROM dashie.trial_expirations('1 year')",
+	"SELECT dashie.legal_hold('trap', user_id => '$uuid')",
+	"SELECT dashie.legal_hold('trap', \"from\" => '2020-01-01')",
+	"SELECT dashie.release_legal_hold(1)",
+	"SET dashie.now = '$later'; CALL dashie.run_job('seal_audit'); SELECT * FROM dashie.verify_audit()",
 	"CALL dashie.run_due_jobs()",
 	# two months on, everything has expired
 	"SET dashie.now = '$later'; SELECT * FROM dashie.maintain_partitions(); SELECT * FROM dashie.apply_retention()",
@@ -198,6 +207,12 @@ CREATE TABLE public.access_control_config (key text PRIMARY KEY, value text NOT 
 INSERT INTO public.access_control_config VALUES ('beta_mode_enabled', 'true');
 SQL
 		plant_on_table($db, 'owner', 'public.access_control_config', 'key');
+		run_as($db, 'owner', <<SQL);
+CREATE TABLE public.user_profiles (auth_user_id uuid PRIMARY KEY, stripe_customer_id text, stripe_subscription_id text,
+	tier text DEFAULT 'trial', tier_started_at timestamptz, tier_expires_at timestamptz, subscription_status text);
+INSERT INTO public.user_profiles VALUES ('$uuid', 'cus_1');
+SQL
+		plant_on_table($db, 'owner', 'public.user_profiles', 'auth_user_id');
 		spring($db, 'traps on tables');
 		is( run_as($db, 'owner', "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'public'"),
 			'owner', 'what a superuser enables belongs to the owner of the extension');
@@ -276,6 +291,21 @@ run_as('mixed', 'owner', 'ALTER DATABASE mixed SET search_path = evil, pg_catalo
 run_as('mixed', 'owner', $sessions);
 plant_on_table('mixed', 'owner', 'public.user_sessions', 'started_at');
 plant_on_table('mixed', 'owner', 'auth.users', 'id');
+run_as('mixed', 'owner', <<SQL);
+CREATE TABLE public.user_profiles (auth_user_id uuid PRIMARY KEY, stripe_customer_id text, stripe_subscription_id text,
+	tier text DEFAULT 'trial', tier_started_at timestamptz, tier_expires_at timestamptz, subscription_status text);
+INSERT INTO public.user_profiles VALUES ('$uuid', 'cus_1');
+SQL
+plant_on_table('mixed', 'owner', 'public.user_profiles', 'auth_user_id');
+run_as('mixed', 'owner', <<SQL);
+CREATE TABLE public.stripe_webhook_events (
+	id uuid PRIMARY KEY DEFAULT pg_catalog.gen_random_uuid(), stripe_event_id text UNIQUE NOT NULL, event_type text NOT NULL,
+	user_id uuid, old_tier text, new_tier text, processed_at timestamptz, event_data jsonb NOT NULL, processing_status text DEFAULT 'pending',
+	error_message text, retry_count integer DEFAULT 0, created_at timestamptz DEFAULT pg_catalog.now());
+INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_data, created_at)
+	VALUES ('evt_1', 'invoice.paid', '{"id": "evt_1", "type": "invoice.paid", "created": 1700000000}', '2026-11-01');
+SQL
+plant_on_table('mixed', 'owner', 'public.stripe_webhook_events', 'id');
 spring('mixed', 'extension of a superuser',
 	(map { "SELECT * FROM dashie.enable($_)" } 5, 7, 8, 10, 11, "'geographic_stats'"),
 	grep { !/enable|widget_analytics/ } @calls);

@@ -214,17 +214,73 @@ become_owner_of_holds(const DashieGuard *guard)
 	become_owner_of(guard, relid, RowExclusiveLock);
 }
 
+/*
+ * auth.users belongs to others than the extension's owner, who may be a
+ * superuser: so it is read through the access method.
+ */
 static void
-require_user(Datum user)
+require_user(const pg_uuid_t *user)
 {
-	Oid type = UUIDOID;
+	DashieColumn column = {"id", UUIDOID, true, 0};
+	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
+										ACL_SELECT, false);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	DashieScan *scan;
+	bool found = false;
 
-	dashie_query_begin();
-	if (dashie_query("SELECT FROM auth.users AS u WHERE u.id = $1", 1, &type, &user, NULL) == 0)
-		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-						errmsg("user %s does not exist",
-							   DatumGetCString(DirectFunctionCall1(uuid_out, user)))));
-	dashie_query_end();
+	dashie_relation_columns(rel, &column, 1);
+	scan = dashie_scan_begin(rel, snapshot);
+	while (!found && dashie_scan_next(scan))
+	{
+		const pg_uuid_t *id = dashie_scan_uuid(scan, &column);
+
+		found = id != NULL && memcmp(id, user, sizeof(pg_uuid_t)) == 0;
+	}
+	dashie_scan_end(scan);
+	UnregisterSnapshot(snapshot);
+	relation_close(rel, AccessShareLock);
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("user %s does not exist",
+						DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(user))))));
+}
+
+/* The customer that the user's profile shows, or NULL; read like auth.users. */
+static char *
+profile_customer(const pg_uuid_t *user)
+{
+	DashieColumn columns[] = {{"auth_user_id", UUIDOID, true, 0},
+							  {"stripe_customer_id", TEXTOID, true, 0}};
+	Oid relid = dashie_application_table("user_profiles", columns, lengthof(columns));
+	Relation rel;
+	Snapshot snapshot;
+	DashieScan *scan;
+	char *customer = NULL;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = dashie_scan_begin(rel, snapshot);
+	while (customer == NULL && dashie_scan_next(scan))
+	{
+		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[0]);
+		bool isnull;
+		Datum value;
+
+		if (id == NULL || memcmp(id, user, sizeof(pg_uuid_t)) != 0)
+			continue;
+		value = dashie_scan_get(scan, &columns[1], &isnull);
+		if (isnull)
+			break;
+		customer = TextDatumGetCString(value);
+	}
+	dashie_scan_end(scan);
+	UnregisterSnapshot(snapshot);
+	relation_close(rel, AccessShareLock);
+	return customer;
 }
 
 /*
@@ -232,25 +288,25 @@ require_user(Datum user)
  * are known when the user is gone.
  */
 static Datum
-customers_of(Datum user, Oid events, bool *isnull)
+customers_of(Datum user, const char *profile, Oid events, bool *isnull)
 {
-	DashieColumn profile[] = {{"auth_user_id", UUIDOID, true, 0},
-							  {"stripe_customer_id", TEXTOID, true, 0}};
-	bool has_profiles =
-		OidIsValid(dashie_application_table("user_profiles", profile, lengthof(profile)));
 	MemoryContext caller = CurrentMemoryContext;
-	Oid type = UUIDOID;
-	Datum result = (Datum) 0;
+	Oid types[2] = {UUIDOID, TEXTOID};
+	Datum values[2] = {user, (Datum) 0};
+	char nulls[2] = {' ', 'n'};
+	Datum result;
 
+	if (profile != NULL)
+	{
+		values[1] = CStringGetTextDatum(profile);
+		nulls[1] = ' ';
+	}
 	dashie_query_begin();
 	dashie_query(psprintf("SELECT array_agg(DISTINCT x.customer::text) FROM ("
-						  "SELECT e.customer_id FROM ONLY %s AS e WHERE e.user_id = $1%s"
-						  ") AS x (customer) WHERE x.customer IS NOT NULL",
-						  dashie_relation_name(events),
-						  has_profiles ? " UNION ALL SELECT p.stripe_customer_id"
-										 " FROM public.user_profiles AS p WHERE p.auth_user_id = $1"
-									   : ""),
-				 1, &type, &user, NULL);
+						  "SELECT e.customer_id FROM ONLY %s AS e WHERE e.user_id = $1"
+						  " UNION ALL SELECT $2) AS x (customer) WHERE x.customer IS NOT NULL",
+						  dashie_relation_name(events)),
+				 2, types, values, nulls);
 	result = dashie_field(0, 1, isnull);
 	if (!*isnull)
 	{
@@ -274,6 +330,7 @@ dashie_legal_hold(PG_FUNCTION_ARGS)
 	Oid user;
 	int context;
 	Oid events;
+	char *customer;
 	bool isnull = true;
 	int64 number;
 
@@ -300,9 +357,10 @@ dashie_legal_hold(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(1))
 	{
 		values[1] = PG_GETARG_DATUM(1);
-		require_user(values[1]);
+		require_user(DatumGetUUIDP(values[1]));
+		customer = profile_customer(DatumGetUUIDP(values[1]));
 		become_owner_of(&guard, events, AccessShareLock);
-		values[2] = customers_of(values[1], events, &isnull);
+		values[2] = customers_of(values[1], customer, events, &isnull);
 		SetUserIdAndSecContext(user, context);
 	}
 	nulls[1] = PG_ARGISNULL(1) ? 'n' : ' ';

@@ -292,26 +292,47 @@ profile_differences(const StripeProfile *before, const StripeProfile *after)
 	return any ? JsonbValueToJsonb(object) : NULL;
 }
 
+/* Why an event is not applied; read as the owner of the events. */
+static char *
+error_message(const DashieGuard *guard, Datum id)
+{
+	Oid events = dashie_enabled_oid_required("stripe_webhook_events");
+	Oid types[1] = {UUIDOID};
+	Oid user;
+	int context;
+	char *message;
+
+	GetUserIdAndSecContext(&user, &context);
+	LockRelationOid(events, AccessShareLock);
+	dashie_become_owner_of(guard, events);
+	relation_close(dashie_relation_open(events, NoLock, ACL_SELECT, false), NoLock);
+	dashie_query_begin();
+	message = dashie_query(psprintf("SELECT e.error_message FROM ONLY %s AS e WHERE e.id = $1",
+									dashie_relation_name(events)),
+						   1, types, &id, NULL) > 0
+				  ? dashie_field_text(0, 1)
+				  : NULL;
+	dashie_query_end();
+	SetUserIdAndSecContext(user, context);
+	return message;
+}
+
 /* Takes an event in; its status, and why it failed. */
 static char *
-ingest(const Listed *listed, char **message)
+ingest(const DashieGuard *guard, const Listed *listed, char **message)
 {
 	Oid types[1] = {JSONBOID};
 	Datum values[1] = {JsonbPGetDatum(listed->body)};
-	Oid row_types[1] = {UUIDOID};
-	Datum row[1];
-	char *events = dashie_relation_name(dashie_enabled_oid_required("stripe_webhook_events"));
+	pg_uuid_t id;
 	char *status;
 
 	dashie_query_begin();
 	dashie_query("SELECT i.status, i.id FROM dashie.stripe_ingest(event => $1) AS i", 1, types,
 				 values, NULL);
 	status = dashie_field_text(0, 1);
-	row[0] = dashie_field(0, 2, NULL);
-	dashie_query(psprintf("SELECT e.error_message FROM ONLY %s AS e WHERE e.id = $1", events), 1,
-				 row_types, row, NULL);
-	*message = SPI_processed > 0 ? dashie_field_text(0, 1) : NULL;
+	id = *DatumGetUUIDP(dashie_field(0, 2, NULL));
 	dashie_query_end();
+	*message = error_message(guard, UUIDPGetDatum(&id));
 	return status;
 }
 
@@ -345,7 +366,7 @@ take_in(Reconciling *reconciling, int first, int count, Answer *answer)
 			}
 			continue;
 		}
-		status = ingest(&reconciling->listed[i], &message);
+		status = ingest(reconciling->guard, &reconciling->listed[i], &message);
 		if (strcmp(status, "pending") == 0)
 			answer->problem = "unknown user";
 		else if (strcmp(status, "failed") == 0 || strcmp(status, "dead") == 0)

@@ -15,6 +15,8 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -36,10 +38,16 @@ conversions_load(Metrics *metrics)
 	static const Oid columns[] = {UUIDOID, TIMESTAMPTZOID};
 	bool *found;
 	uint64 nrows;
+	Oid user_id;
+	int context;
 
 	if (!OidIsValid(metrics->stripe_rel))
 		return;
-	rel = dashie_relation_open(metrics->stripe_rel, AccessShareLock, ACL_SELECT, false);
+	/* as its owner, who may be another than that of the metrics: an index runs its owner's code */
+	GetUserIdAndSecContext(&user_id, &context);
+	LockRelationOid(metrics->stripe_rel, AccessShareLock);
+	dashie_become_owner_of(metrics->guard, metrics->stripe_rel);
+	rel = dashie_relation_open(metrics->stripe_rel, NoLock, ACL_SELECT, false);
 	removable = dashie_subtract_interval(metrics->now, &kept, metrics->zone);
 	found = palloc0(Max(metrics->by_number_size, 1));
 
@@ -74,6 +82,7 @@ conversions_load(Metrics *metrics)
 		}
 	}
 	dashie_query_end();
+	SetUserIdAndSecContext(user_id, context);
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{

@@ -236,22 +236,19 @@ enable_alter(Enabling *enabling, AlterTableStmt *statement)
 static void
 enable_trigger(Enabling *enabling, CreateTrigStmt *statement, const Identity *caller)
 {
-	Oid wanted = LookupFuncName(statement->funcname, 0, NULL, false);
 	Identity owner;
+	Oid wanted;
 	Oid function;
 	char mode;
 
-	if (find_trigger(enabling->relid, statement->trigname, &function, &mode))
-	{
-		if (function != wanted)
-			dashie_ddl_differ(enabling, "trigger \"%s\" calls another function than %s",
-							  statement->trigname, get_func_name(wanted));
-		return;
-	}
-
 	identity_save(&owner);
 	identity_restore(caller);
-	dashie_ddl_run(enabling, (Node *) statement);
+	wanted = LookupFuncName(statement->funcname, 0, NULL, false);
+	if (!find_trigger(enabling->relid, statement->trigname, &function, &mode))
+		dashie_ddl_run(enabling, (Node *) statement);
+	else if (function != wanted)
+		dashie_ddl_differ(enabling, "trigger \"%s\" calls another function than %s",
+						  statement->trigname, get_func_name(wanted));
 	identity_restore(&owner);
 }
 
