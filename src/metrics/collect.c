@@ -107,8 +107,8 @@ read_range(Collector *collector)
 	TimestampTz near = stretch->starts[0] - SHORT_SESSION;
 	Oid long_index;
 
-	add_all(collector, dashie_scan_begin_range(rel, snapshot, started, near,
-											   stretch->starts[stretch->ndays]));
+	add_all(collector,
+			dashie_scan_begin_range(rel, snapshot, started, near, stretch->starts[stretch->ndays]));
 	long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
 	if (OidIsValid(long_index))
 		add_all(collector, dashie_scan_begin_index(rel, snapshot, long_index, DT_NOBEGIN, near));

@@ -130,14 +130,13 @@ typedef struct Collector
 /* collect_session.c */
 extern void session_reader_open(SessionReader *reader, Oid relid);
 extern void session_reader_whole(SessionReader *reader);
-extern bool session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan,
-						 Session *session);
-extern void
-session_row(const Session *session, const Stretch *stretch, SessionRow *row);
+extern bool
+session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan, Session *session);
+extern void session_row(const Session *session, const Stretch *stretch, SessionRow *row);
 extern CountryCode session_row_country(const SessionRow *row);
 extern void number_list_add(Collector *collector, NumberList *list, uint32 number);
-extern void collector_add(Collector *collector, int first, int last, const SessionRow *row,
-						  uint32 dashboard);
+extern void
+collector_add(Collector *collector, int first, int last, const SessionRow *row, uint32 dashboard);
 extern void collector_release(Collector *collector, int day);
 extern void collector_add_current(Collector *collector, DashieScan *scan);
 extern void collector_flush(Collector *collector); /* after the last row */

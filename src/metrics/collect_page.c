@@ -309,19 +309,20 @@ signed_up_before(Collector *collector, int day)
 
 	if (collector->signups == NULL)
 	{
-		collector->signups = MemoryContextAllocZero(collector->context,
-													(stretch->ndays + 1) * sizeof(NumberList));
+		collector->signups =
+			MemoryContextAllocZero(collector->context, (stretch->ndays + 1) * sizeof(NumberList));
 		for (int32 number = 0; number < metrics->by_number_size; number++)
 		{
 			UserEntry *user = metrics->by_number[number];
 
 			if (user != NULL && !user->anonymous && user->has_signup &&
 				user->signed_up_at < stretch->starts[stretch->ndays])
-				number_list_add(collector,
-						 &collector->signups[dashie_day_search(stretch->starts, stretch->ndays,
-															   user->signed_up_at) +
-											 1],
-						 number);
+				number_list_add(
+					collector,
+					&collector->signups[dashie_day_search(stretch->starts, stretch->ndays,
+														  user->signed_up_at) +
+										1],
+					number);
 		}
 	}
 	for (; collector->signups_until <= day; collector->signups_until++)
@@ -379,9 +380,8 @@ collect_page(Collector *collector, DayPage *page, int day)
 	DayRows *rows = &collector->days[day];
 	const TimestampTz *starts = collector->stretch.starts;
 	bool keep = page->stored && page->final;
-	PageEntry *entries = palloc_extended(((Size) rows->nrows + page->nentries + 1) *
-											 sizeof(PageEntry),
-										 MCXT_ALLOC_HUGE);
+	PageEntry *entries = palloc_extended(
+		((Size) rows->nrows + page->nentries + 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
 	UserSet *active;
 	UserSet *dashboards;
 	int nentries = make_entries(collector, rows, entries, &active);
@@ -428,7 +428,7 @@ collect_page(Collector *collector, DayPage *page, int day)
 			ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 							errmsg("sum of session durations is out of range")));
 	}
-	page->returning = (int32) roaring_bitmap_and_cardinality(
-		page->active, signed_up_before(collector, day));
+	page->returning =
+		(int32) roaring_bitmap_and_cardinality(page->active, signed_up_before(collector, day));
 	page->ndashboards = count_dashboards(metrics, page->dashboards, page->heartbeats);
 }

@@ -233,8 +233,7 @@ note_latest(Worker *worker, uint32 user, const Session *session)
 
 	if (latest->country != NO_COUNTRY &&
 		(session->started < latest->at ||
-		 (session->started == latest->at &&
-		  memcmp(&session->id, &latest->session, UUID_LEN) <= 0)))
+		 (session->started == latest->at && memcmp(&session->id, &latest->session, UUID_LEN) <= 0)))
 		return;
 	latest->country = session->country;
 	latest->at = session->started;
@@ -416,7 +415,8 @@ take_latest(Collector *collector, const Inbox *inbox, const LatestMet *latest, i
 		uint32 user = user_met(inbox, latest[i].user);
 
 		if (user != 0)
-			countries_candidate(collector->metrics->by_number[user], latest[i].country, latest[i].at, &latest[i].session);
+			countries_candidate(collector->metrics->by_number[user], latest[i].country,
+								latest[i].at, &latest[i].session);
 	}
 }
 

@@ -120,9 +120,8 @@ session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan, Se
 	value = dashie_scan_get(scan, &columns[COLUMN_COUNTRY], &isnull);
 	session->country = country_code(value, isnull);
 	session->duration = NOT_ENDED;
-	if (has_ended &&
-		(pg_sub_s64_overflow(ended_at, session->started, &session->duration) ||
-		 session->duration == NOT_ENDED))
+	if (has_ended && (pg_sub_s64_overflow(ended_at, session->started, &session->duration) ||
+					  session->duration == NOT_ENDED))
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("session duration is out of range")));
 	return true;

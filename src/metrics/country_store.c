@@ -99,8 +99,8 @@ countries_load(Metrics *metrics)
 	metrics->country_blocks =
 		MemoryContextAllocZero(metrics->context, metrics->country_nblocks * sizeof(CountryBlock));
 	dashie_query_begin();
-	nrows = dashie_query("SELECT first, codes, latest FROM dashie.user_country", 0, NULL, NULL,
-						 NULL);
+	nrows =
+		dashie_query("SELECT first, codes, latest FROM dashie.user_country", 0, NULL, NULL, NULL);
 	dashie_query_types(lengthof(types), types);
 	for (uint64 row = 0; row < nrows; row++)
 	{
@@ -182,7 +182,8 @@ countries_store(Metrics *metrics)
 	dashie_query_begin();
 	for (int block = 0; block * BLOCK_USERS < metrics->by_number_size; block++)
 	{
-		CountryBlock *stored = block < metrics->country_nblocks ? &metrics->country_blocks[block] : NULL;
+		CountryBlock *stored =
+			block < metrics->country_nblocks ? &metrics->country_blocks[block] : NULL;
 		Datum values[3];
 		bool same_codes;
 

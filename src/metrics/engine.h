@@ -145,7 +145,7 @@ typedef struct Metrics
 	bool users_loaded;
 	bool dashboards_loaded;
 	bool dashboards_shared; /* one of them has several users */
-	bool has_signups; /* auth.users has created_at */
+	bool has_signups;		/* auth.users has created_at */
 	TimestampTz last_pass;
 	bool has_last_pass;
 	int32 next_user;
@@ -155,7 +155,7 @@ typedef struct Metrics
 	NumberSlab user_slab;
 	NumberSlab dashboard_slab;
 	struct uuid_map_hash *users; /* user id -> number, of those who are there */
-	UserEntry **by_number;		/* index: number; also departed users; NULL where unknown */
+	UserEntry **by_number;		 /* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
@@ -231,8 +231,8 @@ extern CountryCode country_code(Datum value, bool isnull);
 extern const pg_uuid_t *session_id(DashieScan *scan, const DashieColumn *column);
 
 /* country.c */
-extern void countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays,
-							const bool *wanted);
+extern void
+countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays, const bool *wanted);
 extern void
 countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session);
 extern void countries_finish(Metrics *metrics);

@@ -95,41 +95,36 @@ text_is(Datum value, bool isnull, const char *word)
 		   memcmp(VARDATA_ANY(DatumGetTextPP(value)), word, length) == 0;
 }
 
-/* Length of a trial in days: the application's own figure, else the setting. */
-static Interval
-trial_length(void)
-{
-	Interval length = {.time = 0, .day = 0, .month = 0};
-	char *configured = dashie_access_config("trial_duration_days");
-	char *end;
-	long days = configured == NULL ? -1 : strtol(configured, &end, 10);
-
-	if (configured == NULL || end == configured || *end != '\0' || days < 0 || days > 36500)
-		days = (long) dashie_setting_int("trial_days");
-	length.day = (int32) days;
-	return length;
-}
 /* What a row of user_profiles says. */
 typedef struct Profile
+{
 	pg_uuid_t user;
 	bool trial;
 	bool paid;
 } Profile;
+
 #define PROFILE_BATCH 64
+
 static void
 count_profiles(Metrics *metrics, CountryCounts *counts, const Profile *batch, int n)
+{
 	for (int i = 0; i < n; i++)
 		numbers_prefetch_user_slot(metrics, &batch[i].user);
+	for (int i = 0; i < n; i++)
 		numbers_prefetch_user(metrics, &batch[i].user);
+	for (int i = 0; i < n; i++)
 	{
 		UserEntry *user = numbers_user(metrics, &batch[i].user);
 		CountryCounts *country;
+
 		if (user == NULL || !user_is_there(user) || user->anonymous)
 			continue;
 		country = &counts[country_index(user->country)];
 		country->trial += batch[i].trial;
 		country->paid += batch[i].paid;
 	}
+}
+
 /*
  * count_tiers counts trial and paid users by country; false if there is no
  * user_profiles to know them from.

@@ -42,8 +42,7 @@
 static int32
 limit_of(const char *table)
 {
-	Relation rel =
-		dashie_relation_open(metrics_table(table), AccessShareLock, ACL_SELECT, false);
+	Relation rel = dashie_relation_open(metrics_table(table), AccessShareLock, ACL_SELECT, false);
 	int64 rows = (int64) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK;
 
 	table_close(rel, NoLock);
@@ -134,8 +133,9 @@ load_user_numbers(Metrics *metrics)
 		Datum value;
 
 		value = dashie_scan_get(scan, &columns[0], &isnull);
-		user->number = checked_number(value, isnull, metrics->max_user, (void **) metrics->by_number,
-									  metrics->by_number_size, "user_number");
+		user->number =
+			checked_number(value, isnull, metrics->max_user, (void **) metrics->by_number,
+						   metrics->by_number_size, "user_number");
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		user->departed = isnull;
 		if (!isnull)
@@ -175,8 +175,8 @@ numbers_load_dashboards(Metrics *metrics)
 	if (metrics->dashboards_loaded)
 		return;
 	metrics->dashboards_loaded = true;
-	rel = dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT,
-							   false);
+	rel =
+		dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	metrics->dashboards = uuid_map_create(metrics->context, metrics->next_dashboard, NULL);
 	scan = dashie_scan_begin(rel, metrics->snapshot);
@@ -188,9 +188,9 @@ numbers_load_dashboards(Metrics *metrics)
 		Datum value;
 
 		value = dashie_scan_get(scan, &columns[0], &isnull);
-		dashboard->number = checked_number(
-			value, isnull, metrics->max_dashboard, (void **) metrics->dashboard_by_number,
-			metrics->dashboard_by_number_size, "dashboard_number");
+		dashboard->number = checked_number(value, isnull, metrics->max_dashboard,
+										   (void **) metrics->dashboard_by_number,
+										   metrics->dashboard_by_number_size, "dashboard_number");
 		id = dashie_scan_uuid(scan, &columns[1]);
 		dashboard->user_number = DatumGetInt32(dashie_scan_get(scan, &columns[2], &isnull));
 		if (id == NULL)

@@ -13,7 +13,7 @@
 
 /* number.c */
 extern void numbers_presize(Metrics *metrics, int32 highest);
-extern UserEntry *numbers_new_user(Metrics *metrics); /* zeroed, not yet to be found */
+extern UserEntry *numbers_new_user(Metrics *metrics);			   /* zeroed, not yet to be found */
 extern void numbers_index_user(Metrics *metrics, UserEntry *user); /* by its number */
 extern void numbers_map_user(Metrics *metrics, UserEntry *user);   /* by its id */
 extern void numbers_map_users(Metrics *metrics);

@@ -75,9 +75,9 @@ metrics_wanted(void)
 static void
 share_state_with(Oid owner)
 {
-	static const char *const names[] = {"metrics_state", "user_number", "user_country", "dashboard_number",
-										"day_page",		  "heartbeat_seen", "changed_range",
-										"retention_floor"};
+	static const char *const names[] = {"metrics_state",	"user_number",	  "user_country",
+										"dashboard_number", "day_page",		  "heartbeat_seen",
+										"changed_range",	"retention_floor"};
 	char *role = pstrdup(quote_identifier(GetUserNameFromId(owner, false)));
 	StringInfoData sql;
 

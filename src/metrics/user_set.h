@@ -21,7 +21,7 @@ extern UserSet *user_set_create(void);
 extern UserSet *
 user_set_adopt(UserSet *set); /* result of a library call: freed with the current context */
 extern UserSet *user_set_of_sorted(const uint32 *members, uint32 n); /* ascending, each once */
-extern UserSet *user_set_from_bytes(const bytea *bytes); /* XX001 unless valid */
+extern UserSet *user_set_from_bytes(const bytea *bytes);			 /* XX001 unless valid */
 extern bytea *user_set_to_bytes(UserSet *set);
 
 /* XX001 if a member is above "max". */
