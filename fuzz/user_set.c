@@ -133,7 +133,7 @@ add_container(roaring_bitmap_t *set, uint32 key)
 	uint32 base = key << 16;
 	uint32 n;
 
-	switch (below(7))
+	switch (below(8))
 	{
 		case 0:
 			for (n = 1 + below(20); n > 0; n--)
@@ -171,6 +171,12 @@ add_container(roaring_bitmap_t *set, uint32 key)
 			n = 4090 + below(12);
 			for (uint32 i = 0; i < n; i++)
 				roaring_bitmap_add(set, base + 3 * i);
+			break;
+		case 7:
+			/* up to the last integer of the range, and over its end */
+			n = 1 + below(below(2) ? 20 : 5000);
+			roaring_bitmap_add_range_closed(set, base + 65536 - n,
+											base + 65535 + (key < 0x7FFF ? below(3) : 0));
 			break;
 	}
 }
@@ -439,6 +445,7 @@ check_operations(SetBytes bytes, const roaring_bitmap_t *set, SetBytes other,
 	SetBuilder *builder = set_builder_create();
 	SetBuilder *second = set_builder_create();
 	const char *problem;
+	roaring_bitmap_t *in_place;
 	bytea *united = set_merge(SET_UNION, mine, other, &problem);
 
 	CHECK(problem == NULL);
@@ -449,6 +456,16 @@ check_operations(SetBytes bytes, const roaring_bitmap_t *set, SetBytes other,
 				 roaring_bitmap_andnot(set, other_set));
 	check_result(bytes, set_merge(SET_DIFFERENCE, other, mine, &problem),
 				 roaring_bitmap_andnot(other_set, set));
+	/* as the pages do it: in place */
+	in_place = roaring_bitmap_copy(set);
+	roaring_bitmap_or_inplace(in_place, other_set);
+	check_result(bytes, united, in_place);
+	in_place = roaring_bitmap_copy(set);
+	roaring_bitmap_andnot_inplace(in_place, other_set);
+	check_result(bytes, set_merge(SET_DIFFERENCE, mine, other, &problem), in_place);
+	CHECK(roaring_bitmap_and_cardinality(set, other_set) +
+			  roaring_bitmap_or_cardinality(set, other_set) ==
+		  roaring_bitmap_get_cardinality(set) + roaring_bitmap_get_cardinality(other_set));
 	CHECK(set_is_subset(mine, other, &problem) == roaring_bitmap_is_subset(set, other_set));
 	CHECK(set_is_subset(mine, bytes_of(united), &problem));
 	CHECK(set_overlaps(mine, other, &problem) == roaring_bitmap_intersect(set, other_set));
