@@ -111,7 +111,7 @@ find_payer(const DashieGuard *guard, Oid events, StripeEvent *event)
 	GetUserIdAndSecContext(&user, &context);
 	dashie_become_owner_of(guard, events);
 	values[0] = CStringGetTextDatum(event->payment);
-	values[1] = CStringGetTextDatum(event->charge != NULL ? event->charge : event->payment);
+	values[1] = CStringGetTextDatum(event->intent != NULL ? event->intent : event->payment);
 	dashie_query_begin();
 	if (dashie_query_planned(psprintf("SELECT customer_id::text FROM ONLY %s"
 									  " WHERE payment_id IN ($1, $2) AND customer_id IS NOT NULL"

@@ -25,7 +25,7 @@
 
 /* What an endpoint's clock may be behind Stripe's; test clocks run years ahead. */
 #define MAX_AHEAD (24 * 60 * 60)
-#define MAX_AHEAD_TEST (10 * 366 * 24 * 60 * 60)
+#define MAX_AHEAD_TEST (10 * INT64CONST(366) * 24 * 60 * 60)
 
 static bool
 get(JsonbContainer *container, const char *key, JsonbValue *value)
@@ -188,7 +188,7 @@ stripe_read_subscription(JsonbContainer *object, StripeEvent *event)
 	JsonbContainer *items = get_container(get_object(object, "items"), "data");
 	int nitems = items != NULL && JsonContainerIsArray(items) ? JsonContainerSize(items) : 0;
 
-	event->subscription = get_id(object, "id") ? get_id(object, "id") : NULL;
+	event->subscription = get_id(object, "id");
 	event->customer = get_id(object, "customer");
 	event->status_text = get_text(object, "status");
 	event->status = stripe_status(event->status_text);
@@ -231,19 +231,23 @@ read_invoice(StripeEvent *event)
 }
 
 /*
- * The payment that an object belongs to: its payment intent, else its charge.
+ * The payment that an object belongs to: its charge, else its payment intent.
  * A dispute and a warning name it, and the events of the charge say whose it is.
  */
 static void
 read_payment(StripeEvent *event, const char *class)
 {
-	event->payment = get_id(event->object, "payment_intent");
-	if (strcmp(class, "payment_intent") == 0)
+	event->intent = get_id(event->object, "payment_intent");
+	event->payment = get_id(event->object, "charge");
+	if (strcmp(class, "charge") == 0)
 		event->payment = event->object_id;
-	event->charge =
-		strcmp(class, "charge") == 0 ? event->object_id : get_id(event->object, "charge");
+	if (strcmp(class, "payment_intent") == 0)
+	{
+		event->intent = event->object_id;
+		event->payment = get_id(event->object, "latest_charge");
+	}
 	if (event->payment == NULL)
-		event->payment = event->charge;
+		event->payment = event->intent;
 	/* an expanded charge tells its customer */
 	if (event->customer == NULL)
 		event->customer = get_id(get_object(event->object, "charge"), "customer");
@@ -370,8 +374,7 @@ stripe_event_read(Jsonb *body, StripeEvent *event)
 void
 stripe_check_created(const StripeEvent *event, TimestampTz now)
 {
-	int64 ahead =
-		event->has_livemode && !event->livemode ? INT64CONST(0) + MAX_AHEAD_TEST : MAX_AHEAD;
+	int64 ahead = event->has_livemode && !event->livemode ? MAX_AHEAD_TEST : MAX_AHEAD;
 
 	if (STRIPE_TIMESTAMP(event->created) > now + ahead * USECS_PER_SEC)
 		reject(psprintf("\"created\" of event \"%s\" lies in the future: %s", event->id,

@@ -68,25 +68,29 @@ typedef struct Profiles
 	int context;
 } Profiles;
 
-/* What is missing is remarked once a session: it is not an event's fault. */
+/* What is missing is remarked once a session: it is no event's fault. */
 static void
 report_missing(const Profiles *profiles)
 {
 	static Oid reported = InvalidOid;
+	static int reported_columns = 0;
+	int columns = 0;
 	StringInfoData missing;
 
-	if (reported == profiles->relid)
-		return;
-	reported = profiles->relid;
 	initStringInfo(&missing);
-	for (int i = 0; i < COLUMNS; i++)
-		if (profiles->columns[i].attnum == InvalidAttrNumber && i != COLUMN_UPDATED)
+	for (int i = 0; i < COLUMN_UPDATED; i++)
+		if (profiles->columns[i].attnum == InvalidAttrNumber)
+		{
+			columns |= 1 << i;
 			appendStringInfo(&missing, "%s%s", missing.len > 0 ? ", " : "",
 							 profiles->columns[i].name);
-	if (missing.len > 0)
+		}
+	if (columns != 0 && (reported != profiles->relid || reported_columns != columns))
 		ereport(WARNING, (errmsg("table %s lacks columns that payments set: %s", profiles->name,
 								 missing.data),
 						  errdetail("Events of Stripe are applied to the others.")));
+	reported = profiles->relid;
+	reported_columns = columns;
 }
 
 static bool

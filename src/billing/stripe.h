@@ -80,8 +80,8 @@ typedef struct StripeEvent
 	char *object_id;
 	char *customer;
 	char *subscription;
-	char *payment;	  /* payment intent, else charge */
-	char *charge;	  /* of a dispute or warning, beside the payment intent */
+	char *payment;	  /* charge, else payment intent */
+	char *intent;	  /* payment intent */
 	char *mode;		  /* of a checkout session */
 	char *fraud_type; /* reason of a dispute, type of a warning */
 	int nusers;		  /* users that the event names, best evidence first */

@@ -25,7 +25,7 @@ ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS next_attempt
 ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS livemode boolean;
 ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS customer_id text;
 ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS subscription_id text;
--- Of charges, payment intents and invoices: the payment intent, else the charge.
+-- Of charges, payment intents and invoices: the charge, else the payment intent.
 ALTER TABLE @schema@.stripe_webhook_events ADD COLUMN IF NOT EXISTS payment_id text;
 -- Deliveries of the same event with another body, which was not kept.
 ALTER TABLE @schema@.stripe_webhook_events
