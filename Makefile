@@ -17,6 +17,8 @@ SQL_FRAGMENTS = \
 	src/ingest/ingest.sql \
 	src/metrics/set.sql \
 	src/metrics/metrics.sql \
+	src/metrics/questions.sql \
+	src/metrics/verify.sql \
 	src/retention/retention.sql \
 	src/sessions/sessions.sql \
 	src/billing/billing.sql \
@@ -31,9 +33,9 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input audit billing_health reconcile stripe_verify stripe_ingest
+REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input audit billing_health reconcile stripe_verify stripe_ingest questions verify
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
-ISOLATION = enable_enable maintain_maintain ingest_refresh retention_ingest track_track marks_shared seal_ingest
+ISOLATION = enable_enable maintain_maintain ingest_refresh verify_ingest retention_ingest track_track marks_shared seal_ingest
 ISOLATION_OPTS = --inputdir=.
 TAP_TESTS = 1
 

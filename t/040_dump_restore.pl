@@ -140,6 +140,12 @@ for my $days (1, 30, 90)
 	my $active = "SELECT dashie.active_users('2026-03-09', $days)";
 	is(sql('copy', $active), sql('live', $active), "the same active users of $days days");
 }
+for my $query ("dashie.engagement('2026-01-01', '2026-03-09', true)", "dashie.new_vs_returning('2026-01-01', '2026-03-09')",
+	"dashie.retention_cohorts('2026-01-01', '2026-03-09', 'week')", "dashie.verify('2026-01-01', '2026-03-09')")
+{
+	is(sql('copy', "SELECT * FROM $query"), sql('live', "SELECT * FROM $query"), "the same $query");
+}
+is(sql('copy', "SELECT count(*) FROM dashie.verify('2026-01-01', '2026-03-09') WHERE ok IS NOT TRUE"), '0', 'every day is proven');
 my $number = q{SELECT number FROM dashie.user_number WHERE user_id = '00000000-0000-0000-0000-0000000000ff'};
 is(sql('copy', $number), sql('live', $number), 'the new user has the same number');
 cmp_ok(sql('copy', $number), '>', $highest, 'and nobody had it before');

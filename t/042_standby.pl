@@ -43,6 +43,10 @@ for my $query (
 	'SELECT name, schedule, enabled FROM dashie.job ORDER BY name',
 	'SELECT * FROM dashie.job_run',
 	q{SELECT dashie.active_users('2026-03-09', 30)},
+	q{SELECT * FROM dashie.engagement('2026-02-01', '2026-03-09', by_country => true)},
+	q{SELECT * FROM dashie.new_vs_returning('2026-02-01', '2026-03-10')},
+	q{SELECT * FROM dashie.retention_cohorts('2026-01-01', '2026-03-09', 'month')},
+	q{SELECT * FROM dashie.verify('2026-02-01', '2026-03-09')},
 	'SELECT * FROM dashie.apply_retention(dry_run => true)',
 	'SELECT * FROM dashie.maintain_partitions(dry_run => true)')
 {

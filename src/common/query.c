@@ -14,6 +14,7 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "common/query.h"
 
@@ -48,16 +49,22 @@ dashie_query_end(void)
 		elog(ERROR, "SPI_finish: %s", SPI_result_code_string(rc));
 }
 
-uint64
-dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+static uint64
+execute(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls,
+		bool read_only)
 {
-	int rc;
+	int rc = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types),
+								   unconstify(Datum *, values), nulls, read_only, 0);
 
-	rc = SPI_execute_with_args(sql, nargs, unconstify(Oid *, types), unconstify(Datum *, values),
-							   nulls, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_with_args: %s: %s", SPI_result_code_string(rc), sql);
 	return SPI_processed;
+}
+
+uint64
+dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	return execute(sql, nargs, types, values, nulls, false);
 }
 
 /*
@@ -109,6 +116,19 @@ dashie_query_planned(const char *sql, int nargs, const Oid *types, const Datum *
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan: %s: %s", SPI_result_code_string(rc), sql);
 	return SPI_processed;
+}
+
+uint64
+dashie_query_as_of(Snapshot snapshot, const char *sql, int nargs, const Oid *types,
+				   const Datum *values, const char *nulls)
+{
+	uint64 processed;
+
+	/* what is read-only keeps to the active snapshot */
+	PushActiveSnapshot(snapshot);
+	processed = execute(sql, nargs, types, values, nulls, true);
+	PopActiveSnapshot();
+	return processed;
 }
 
 void

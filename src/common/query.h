@@ -27,6 +27,10 @@ dashie_query(const char *sql, int nargs, const Oid *types, const Datum *values, 
 extern uint64 dashie_query_planned(const char *sql, int nargs, const Oid *types,
 								   const Datum *values, const char *nulls);
 
+/* The same for a SELECT that sees what "snapshot" sees, and nothing newer. */
+extern uint64 dashie_query_as_of(Snapshot snapshot, const char *sql, int nargs, const Oid *types,
+								 const Datum *values, const char *nulls);
+
 /* Runs SQL without parameters, DDL for example. */
 extern void dashie_command(const char *sql);
 

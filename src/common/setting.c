@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(dashie_settings_list);
 typedef enum SettingKind
 {
 	SETTING_INT,
+	SETTING_BOOL,
 	SETTING_ZONE,
 	SETTING_MODE /* of Stripe's events */
 } SettingKind;
@@ -79,6 +80,9 @@ static const Setting settings[] = {
 	 "Wait before a failed event of Stripe is tried again; each further wait is four times as "
 	 "long, "
 	 "up to a day."},
+	{"verify_nightly", SETTING_BOOL, "off", 0, 0, "on or off",
+	 "Whether the job refresh_daily_metrics proves the days that it wrote, as dashie.verify() "
+	 "does."},
 };
 
 static const Setting *
@@ -110,6 +114,10 @@ setting_problem(const Setting *setting, const char *value)
 			if (strcmp(value, "live") != 0 && strcmp(value, "test") != 0 &&
 				strcmp(value, "both") != 0)
 				return pstrdup("It must be live, test or both.");
+			return NULL;
+		case SETTING_BOOL:
+			if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+				return pstrdup("It must be on or off.");
 			return NULL;
 		case SETTING_INT:
 			errno = 0;
@@ -174,6 +182,13 @@ dashie_setting_int(const char *name)
 	if (setting_problem(setting, value) != NULL)
 		value = pstrdup(setting->initial);
 	return strtol(value, NULL, 10);
+}
+
+bool
+dashie_setting_bool(const char *name)
+{
+	Assert(find_setting(name)->kind == SETTING_BOOL);
+	return strcmp(dashie_setting_text(name), "on") == 0;
 }
 
 Datum

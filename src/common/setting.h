@@ -13,5 +13,6 @@
 
 extern char *dashie_setting_text(const char *name);
 extern int64 dashie_setting_int(const char *name);
+extern bool dashie_setting_bool(const char *name);
 
 #endif /* DASHIE_SETTING_H */

@@ -20,10 +20,12 @@
 typedef struct JobStep
 {
 	const DashieGuard *guard;
-	int number;	   /* 0 for the first step of this run */
-	int64 rows;	   /* out: rows that this step added, changed or removed */
-	bool blocked;  /* out: a lock was not to be had; retry after a short sleep */
-	char *blocker; /* out, with blocked: who holds it, palloc'd in the caller's context */
+	int number;			  /* 0 for the first step of this run */
+	MemoryContext memory; /* lives as long as the run */
+	void **kept;		  /* what the steps of a run hand on, in "memory"; NULL at first */
+	int64 rows;			  /* out: rows that this step added, changed or removed */
+	bool blocked;		  /* out: a lock was not to be had; retry after a short sleep */
+	char *blocker;		  /* out, with blocked: who holds it, palloc'd in the caller's context */
 } JobStep;
 
 /* One step of a job; true if another step would find work. */

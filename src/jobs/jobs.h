@@ -56,6 +56,7 @@ typedef struct JobRun
 	int holder;			 /* with id 0: the process that runs the job, if known */
 	TimestampTz started; /* real time, for the budget */
 	int steps;
+	void *kept; /* see JobStep */
 	int64 rows;
 	int failures;		  /* before this run */
 	TimestampTz previous; /* start of the run before it; 0: none */

@@ -178,7 +178,8 @@ static void
 do_step(Runner *runner, DashieGuard *guard)
 {
 	JobRun *run = runner->run;
-	JobStep step = {.guard = guard, .number = run->steps};
+	JobStep step = {
+		.guard = guard, .number = run->steps, .memory = runner->context, .kept = &run->kept};
 
 	runner->blocker = NULL;
 	runner->more = run->job->step(&step);

@@ -143,10 +143,10 @@ build_block(Metrics *metrics, int block, unsigned char *codes, unsigned char *la
 		if (user != NULL)
 		{
 			any = true;
-			if (!user->departed)
-				code = user->country;
+			code = user->country;
 		}
-		if (code != NO_COUNTRY)
+		/* of who is gone the country stays, and not what it was known from */
+		if (code != NO_COUNTRY && !user->departed)
 		{
 			put_time(latest + i * LATEST_BYTES, user->country_at);
 			memcpy(latest + i * LATEST_BYTES + 8, user->country_session.data, UUID_LEN);

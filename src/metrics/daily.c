@@ -20,6 +20,7 @@
 #include "common/rows.h"
 #include "jobs/job.h"
 #include "metrics/engine.h"
+#include "metrics/verify.h"
 #include "roadmap/roadmap.h"
 
 PG_FUNCTION_INFO_V1(dashie_refresh_daily_metrics);
@@ -191,27 +192,54 @@ dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 }
 
 /*
+ * first_page_day is the first day whose numbers are known, also when retention
+ * has closed it: daily_metrics may have been enabled after that.
+ */
+static DateADT
+first_page_day(DateADT otherwise)
+{
+	Oid type = DATEOID;
+	Datum value = DateADTGetDatum(DASHIE_MIN_DAY);
+	bool none;
+
+	dashie_query_begin();
+	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &type, &value, NULL);
+	dashie_query_types(1, &type);
+	value = dashie_field(0, 1, &none);
+	dashie_query_end();
+	return none ? otherwise : Min(otherwise, DatumGetDateADT(value));
+}
+
+/*
  * dashie_daily_step is one step of the job: all days up to yesterday that are
- * missing or changed, as many as one pass over the sessions takes.
+ * missing or changed, as many as one pass over the sessions takes.  After them
+ * come, where they are wanted, the steps that verify those days.
  */
 bool
 dashie_daily_step(JobStep *step)
 {
 	DashieGuard guard = *step->guard;
 	Oid daily = dashie_enabled_oid_required("daily_metrics");
-	Metrics *metrics = metrics_open(&guard, daily, false);
+	Metrics *metrics;
 	bool more = false;
 	DateADT from;
-	DateADT to = metrics->today - 1;
+	DateADT to;
 
+	if (verify_night_begun(step))
+		return verify_night(step, daily);
+	metrics = metrics_open(&guard, daily, false);
+	metrics->writes_all_rows = true;
+	to = metrics->today - 1;
 	metrics_absorb_marks(metrics);
 	from = metrics_first_day(metrics);
 	if (from <= to)
 	{
-		bool *computed = MemoryContextAllocZero(metrics->context, to - from + 1);
+		DateADT first = first_page_day(from);
+		bool *computed = MemoryContextAllocZero(metrics->context, to - first + 1);
 
-		metrics_bring_up(metrics, from, to, false, true, &more, computed);
-		step->rows += write_rows(metrics, daily, from, to, computed);
+		metrics_bring_up(metrics, from, to, false, true, &more, computed + (from - first));
+		step->rows += write_rows(metrics, daily, first, to, computed);
+		more = verify_night_plan(step, first, to, computed, more);
 	}
 	metrics_close(metrics);
 	return more;

@@ -215,6 +215,7 @@ metrics_absorb_marks(Metrics *metrics)
 
 	absorb_ranges(metrics);
 	numbers_load(metrics);
+	users_recount(metrics);
 	absorb_heartbeats(metrics);
 	CommandCounterIncrement();
 	MemoryContextSwitchTo(old);

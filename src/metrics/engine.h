@@ -55,6 +55,8 @@ typedef struct UserEntry
 	bool is_new;   /* to be inserted */
 	bool changed;  /* to be updated */
 	bool rederive; /* country must be looked up anew */
+	bool recount;  /* known before, and counts differently now */
+	bool restored; /* was marked as deleted when last seen */
 	CountryCode country;
 	TimestampTz signed_up_at;
 	TimestampTz converted_at;
@@ -123,7 +125,8 @@ typedef struct Metrics
 {
 	DashieGuard *guard;
 	MemoryContext context;
-	bool readonly; /* a question: nothing is written, no lock is taken */
+	bool readonly;		  /* a question: nothing is written, no lock is taken */
+	bool writes_all_rows; /* of daily_metrics: none is older than what this run sees */
 	pg_tz *zone;
 	TimestampTz now;
 	DateADT today;
@@ -183,6 +186,10 @@ extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *day
 extern void numbers_load(Metrics *metrics);
 extern void numbers_bounds(Metrics *metrics); /* the counters and max_user, max_dashboard alone */
 extern void numbers_load_dashboards(Metrics *metrics);
+/* question.c */
+extern uint64 metrics_query(const Metrics *metrics, const char *sql, int nargs, const Oid *types,
+							const Datum *values);
+
 extern void numbers_store(Metrics *metrics);
 
 /* number.c */
@@ -216,9 +223,14 @@ numbers_gone(const Metrics *metrics, int32 number)
 /* conversion.c */
 extern void conversions_load(Metrics *metrics);
 
+/* recount.c */
+extern void users_recount(Metrics *metrics);
+extern int32 page_count_returning(Metrics *metrics, UserSet *active, TimestampTz before);
+
 /* page.c */
 extern DayPage *pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents);
 extern void page_store(Metrics *metrics, DayPage *page);
+extern bytea *page_digest(DateADT day, bytea *const *parts, int nparts);
 extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
 extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);
 
@@ -245,5 +257,6 @@ extern CountryCode *countries_codes(Metrics *metrics, int32 *size);
 
 /* average.c */
 extern Datum average_minutes(int64 microseconds, int64 count); /* numeric, two decimals */
+extern Datum share(int64 part, int64 whole);				   /* numeric, four decimals */
 
 #endif /* DASHIE_ENGINE_H */

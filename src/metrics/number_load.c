@@ -279,6 +279,8 @@ look_at_user(Metrics *metrics, const SeenUser *seen)
 			 user->signed_up_at != seen->signed_up_at || user->anonymous != seen->anonymous ||
 			 user->signup_counts == seen->anonymous)
 	{
+		user->recount = !user->is_new;
+		user->restored = user->deleted;
 		user->deleted = false;
 		user->has_signup = seen->has_signup;
 		user->signed_up_at = seen->signed_up_at;

@@ -226,7 +226,8 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 		pages[i].day = from + i;
 
 	dashie_query_begin();
-	nrows = dashie_query(
+	nrows = metrics_query(
+		metrics,
 		with_contents ? "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
 						" returning_users::bigint, active_dashboards::bigint,"
 						" active, entries, dashboards, heartbeats"
@@ -234,7 +235,7 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 					  : "SELECT day, dirty, final, sessions, ended_sessions, ended_microseconds,"
 						" returning_users::bigint, active_dashboards::bigint"
 						" FROM dashie.day_page WHERE day BETWEEN $1 AND $2",
-		2, types, values, NULL);
+		2, types, values);
 	dashie_query_types(with_contents ? 12 : 8, columns);
 	for (uint64 row = 0; row < nrows; row++)
 	{
@@ -278,8 +279,11 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 	return pages;
 }
 
-static bytea *
-digest(DateADT day, bytea *const *parts, int nparts)
+/*
+ * page_digest is SHA-256 over the day and the page's four parts.
+ */
+bytea *
+page_digest(DateADT day, bytea *const *parts, int nparts)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
 	bytea *result = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
@@ -348,7 +352,7 @@ page_store(Metrics *metrics, DayPage *page)
 	values[8] = Int32GetDatum(page->ndashboards);
 	for (int i = 0; i < 4; i++)
 		values[9 + i] = PointerGetDatum(parts[i]);
-	values[13] = PointerGetDatum(digest(page->day, parts, 4));
+	values[13] = PointerGetDatum(page_digest(page->day, parts, 4));
 	if (!page->has_sessions)
 		nulls[4] = nulls[5] = nulls[6] = nulls[7] = 'n';
 	if (!page->has_dashboards)

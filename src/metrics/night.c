@@ -1,0 +1,118 @@
+/*
+ * night.c
+ *		The job refresh_daily_metrics verifies the days that it wrote, where the
+ *		setting verify_nightly is on.
+ *
+ * The days are noted as they are written, and verified in steps of their own
+ * after the last one that writes: each step is a transaction, so a proof that
+ * fails undoes none of the numbers.  What it found is then the error of the
+ * run, in dashie.job_run and in the server's log.  The next run finds nothing
+ * to compute and succeeds: a day is verified once each time it is written.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "common/setting.h"
+#include "metrics/engine.h"
+#include "metrics/verify.h"
+
+/* Days that one step verifies, and failed ones that the error names. */
+#define STEP_DAYS 7
+#define NAMED_DAYS 5
+
+typedef struct Night
+{
+	bool written; /* all that was to be written is */
+	int ndays;
+	int next; /* index of the day that comes next */
+	DateADT *days;
+	int nfailed;
+	StringInfoData failures;
+} Night;
+
+bool
+verify_night_plan(JobStep *step, DateADT from, DateADT to, const bool *written, bool more)
+{
+	MemoryContext old;
+	Night *night = *step->kept;
+
+	if (night == NULL && !dashie_setting_bool("verify_nightly"))
+		return more;
+	old = MemoryContextSwitchTo(step->memory);
+	if (night == NULL)
+	{
+		*step->kept = night = palloc0(sizeof(Night));
+		initStringInfo(&night->failures);
+	}
+	for (DateADT day = from; day <= to; day++)
+	{
+		if (!written[day - from])
+			continue;
+		night->days = night->days == NULL
+						  ? palloc(sizeof(DateADT))
+						  : repalloc(night->days, (night->ndays + 1) * sizeof(DateADT));
+		night->days[night->ndays++] = day;
+	}
+	night->written = !more;
+	MemoryContextSwitchTo(old);
+	return more || night->ndays > 0;
+}
+
+bool
+verify_night_begun(const JobStep *step)
+{
+	Night *night = *step->kept;
+
+	return night != NULL && night->written;
+}
+
+static void
+note_failure(Night *night, MemoryContext memory, DateADT day, const Verdict *verdict)
+{
+	MemoryContext old = MemoryContextSwitchTo(memory);
+
+	if (night->nfailed++ < NAMED_DAYS)
+		appendStringInfo(&night->failures, "%s%s: %s%s%s", night->failures.len > 0 ? "; " : "",
+						 dashie_day_text(day), verdict->reason,
+						 verdict->differences != NULL ? " " : "",
+						 verdict->differences != NULL ? verdict->differences : "");
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * verify_night verifies some of the days; true if some are left.  With the last
+ * ones it is the error of all that failed.
+ */
+bool
+verify_night(JobStep *step, Oid daily)
+{
+	Night *night = *step->kept;
+	DashieGuard guard = *step->guard;
+	int last = Min(night->next + STEP_DAYS, night->ndays) - 1;
+	Metrics *metrics = metrics_open(&guard, daily, true);
+	Verification *all =
+		verification_begin(metrics, daily, night->days[night->next], night->days[last]);
+
+	for (; night->next <= last; night->next++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(metrics->context);
+		Verdict verdict;
+
+		verification_judge(all, night->days[night->next], &verdict);
+		if (!verdict.ok && !verdict.no_verdict)
+			note_failure(night, step->memory, night->days[night->next], &verdict);
+		MemoryContextSwitchTo(old);
+	}
+	metrics_close(metrics);
+	if (night->next < night->ndays)
+		return true;
+	if (night->nfailed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("verification of %d of %d days failed: %s%s", night->nfailed, night->ndays,
+						night->failures.data, night->nfailed > NAMED_DAYS ? "; ..." : ""),
+				 errhint("SELECT * FROM dashie.verify(...) shows what differs.")));
+	return false;
+}
