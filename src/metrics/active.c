@@ -45,7 +45,9 @@ dashie_active_users(PG_FUNCTION_ARGS)
 	old = MemoryContextSwitchTo(metrics->context);
 	users = user_set_create();
 	MemoryContextSwitchTo(old);
+	question->raw = true;
 	question_each_day(question, unite, users);
+	roaring_bitmap_andnot_inplace(users, question->anonymous);
 	result = (int64) roaring_bitmap_get_cardinality(users);
 	metrics_close(metrics);
 	dashie_leave(&guard);

@@ -253,6 +253,7 @@ dashie_retention_cohorts(PG_FUNCTION_ARGS)
 		question = question_begin(metrics, Max(cohorts.starts[0], DASHIE_MIN_DAY), last);
 		question_tell_lost(question);
 		find_users(&cohorts);
+		question->raw = true; /* anonymous users are in no cohort */
 		question_each_day(question, count_returns, &cohorts);
 		put_cohorts(&cohorts, &rows);
 	}

@@ -260,7 +260,8 @@ visit_day(Question *question, DateADT day, UserSet *active, DayVisitor visit, vo
 	}
 	if (active == NULL)
 		active = user_set_create();
-	roaring_bitmap_andnot_inplace(active, question->anonymous);
+	if (!question->raw)
+		roaring_bitmap_andnot_inplace(active, question->anonymous);
 	visit(arg, day, active);
 }
 

@@ -22,6 +22,7 @@ typedef struct Question
 	bool *known;	   /* [day - from]: neither closed by retention nor without a source */
 	UserSet **settled; /* [day - from]: read from the rows already */
 	UserSet *anonymous;
+	bool raw; /* set by who deals with anonymous users itself: sets come as they are */
 	int lost; /* days that retention closed before they were computed */
 } Question;
 
