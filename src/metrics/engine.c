@@ -171,6 +171,10 @@ absorb_heartbeats(Metrics *metrics)
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		day = dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
 		id = dashie_scan_uuid(scan, &columns[0]);
+
+		/* of an account that was made again under the same id since */
+		if (user != NULL && user->has_signup && DatumGetTimestampTz(value) < user->signed_up_at)
+			user = NULL;
 		if (user != NULL && id != NULL && !isnull && day >= metrics->first_open_day)
 		{
 			foreach (lc, pages)

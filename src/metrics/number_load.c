@@ -2,8 +2,9 @@
  * number_load.c
  *		What is known of users and dashboards, and one look at every user.
  *
- * A user who is gone keeps the number without the id.  What they did in days
- * that were over when they were last seen stays counted; what they did in a
+ * A user is an account and not its id: one that was deleted and made again
+ * under the same id is another user.  A user who is gone keeps the number
+ * without the id.  What they did in days that were over when they were last seen stays counted; what they did in a
  * day that was not over goes with them, as plain SQL at the end of that day
  * would have it.
  *
@@ -232,6 +233,16 @@ leave_behind(Metrics *metrics, UserEntry *user)
 	user->changed = true;
 }
 
+/* The row in auth.users is not theirs any more. */
+static void
+depart(Metrics *metrics, UserEntry *user)
+{
+	if (!user->deleted)
+		leave_behind(metrics, user);
+	user->departed = true;
+	user->changed = true;
+}
+
 /* What a row of auth.users says. */
 typedef struct SeenUser
 {
@@ -244,11 +255,28 @@ typedef struct SeenUser
 
 #define SEEN_BATCH 64
 
+/*
+ * is_another says whether the row under a known id is that of somebody who
+ * signed up after its user was last looked at: that user left in between, and
+ * the account was made again under the same id.
+ */
+static bool
+is_another(Metrics *metrics, const UserEntry *user, const SeenUser *seen)
+{
+	return user->has_signup && seen->has_signup && seen->signed_up_at != user->signed_up_at &&
+		   metrics->has_last_pass && seen->signed_up_at > metrics->last_pass;
+}
+
 static void
 look_at_user(Metrics *metrics, const SeenUser *seen)
 {
 	UserEntry *user = numbers_user(metrics, &seen->id);
 
+	if (user != NULL && is_another(metrics, user, seen))
+	{
+		depart(metrics, user);
+		user = NULL;
+	}
 	if (user == NULL)
 	{
 		user = numbers_new_user(metrics);
@@ -301,12 +329,7 @@ settle_users(Metrics *metrics)
 		if (user == NULL || user->departed)
 			continue;
 		if (!user->seen)
-		{
-			if (!user->deleted)
-				leave_behind(metrics, user);
-			user->departed = true;
-			user->changed = true;
-		}
+			depart(metrics, user);
 		else if (user->deleted)
 		{
 			if (metrics->deleted == NULL)
