@@ -22,6 +22,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
 #include "metrics/engine.h"
@@ -121,6 +122,35 @@ share_state(Oid relid)
 	}
 }
 
+/* What happened to a table before it had its trigger is unknown. */
+static void
+mark_all_time(void)
+{
+	if (!metrics_wanted())
+		return;
+	dashie_query_begin();
+	dashie_command("INSERT INTO dashie.changed_range VALUES ('-infinity', 'infinity')");
+	dashie_query_end();
+}
+
+/*
+ * remember_heartbeats keeps the last heartbeat of each dashboard from before
+ * anybody remembered the first one of a day: the next one overwrites it.
+ */
+static void
+remember_heartbeats(Oid dashboards)
+{
+	if (!OidIsValid(dashboards) || !OidIsValid(dashie_relation_oid("dashie", "heartbeat_seen")) ||
+		!dashie_owns_relation(dashboards, GetUserId()))
+		return;
+	dashie_query_begin();
+	dashie_command(psprintf("INSERT INTO dashie.heartbeat_seen (dashboard_id, user_id, at)"
+							" SELECT id, user_id, last_heartbeat_at FROM %s"
+							" WHERE isfinite(last_heartbeat_at)",
+							dashie_relation_name(dashboards)));
+	dashie_query_end();
+}
+
 void
 dashie_metrics_prepare(const char *table_name, Oid relid)
 {
@@ -128,7 +158,11 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 
 	if (strcmp(table_name, "daily_metrics") == 0 || strcmp(table_name, "geographic_stats") == 0)
 	{
+		bool remembered = OidIsValid(dashie_relation_oid("dashie", "heartbeat_seen"));
+
 		run_ddl("metrics_state", NULL);
+		if (!remembered)
+			remember_heartbeats(dashie_enabled_oid("dashboards"));
 		if (!metrics_wanted())
 			run_ddl("metrics_changed", NULL);
 	}
@@ -137,20 +171,18 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 		run_ddl("metrics_floor", NULL);
 		if (!has_trigger(relid, "dashie_changed"))
 		{
-			/* what happened to the table without the trigger is unknown */
 			run_ddl("metrics_sessions", table);
-			if (metrics_wanted())
-			{
-				dashie_query_begin();
-				dashie_command("INSERT INTO dashie.changed_range VALUES ('-infinity', 'infinity')");
-				dashie_query_end();
-			}
+			mark_all_time();
 		}
 	}
 	else if (strcmp(table_name, "dashboards") == 0)
 	{
 		if (!has_trigger(relid, "dashie_heartbeat"))
+		{
 			run_ddl("metrics_dashboards", table);
+			mark_all_time();
+			remember_heartbeats(relid);
+		}
 	}
 	else
 		return;
