@@ -12,6 +12,7 @@ SQL_FRAGMENTS = \
 	src/dashie.sql \
 	src/common/setting.sql \
 	src/common/uuid_v7.sql \
+	src/common/progress.sql \
 	src/roadmap/roadmap.sql \
 	src/partition/partition.sql \
 	src/ingest/ingest.sql \
@@ -33,7 +34,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input audit billing_health reconcile stripe_verify stripe_ingest questions verify
+REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage marks retention sessions billing jobs bad_input audit billing_health reconcile stripe_verify stripe_ingest questions verify backfill late_sources
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh verify_ingest retention_ingest track_track marks_shared seal_ingest
 ISOLATION_OPTS = --inputdir=.

@@ -8,6 +8,9 @@
  * It switches to a table's owner with dashie_become_owner_of(step->guard, ...),
  * does a short piece of work, and says whether there is more.  After every
  * step the runner commits, where the call allows it.
+ *
+ * A task is work in steps that a call asks for: no schedule, no lease, no time
+ * budget.
  */
 #ifndef DASHIE_JOB_H
 #define DASHIE_JOB_H
@@ -15,15 +18,22 @@
 #include "postgres.h"
 
 #include "common/owner.h"
+#include "common/progress.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
+
+#define JOB_NUMBERS 4
 
 typedef struct JobStep
 {
 	const DashieGuard *guard;
 	int number;			  /* 0 for the first step of this run */
+	void *arg;			  /* of a task; NULL in a job */
+	int64 *numbers;		  /* JOB_NUMBERS of the step's own, kept during a run; 0 at first */
 	MemoryContext memory; /* lives as long as the run */
 	void **kept;		  /* what the steps of a run hand on, in "memory"; NULL at first */
 	int64 rows;			  /* out: rows that this step added, changed or removed */
+	Progress progress;	  /* out: how far all has come; without a total nothing is told */
 	bool blocked;		  /* out: a lock was not to be had; retry after a short sleep */
 	char *blocker;		  /* out, with blocked: who holds it, palloc'd in the caller's context */
 } JobStep;
@@ -37,6 +47,10 @@ typedef bool (*JobStepFunction)(JobStep *step);
  * dashie_enter(), as the extension's owner.
  */
 extern void dashie_job_ask(const char *name);
+
+/* run.c: "work" and its argument last as long as the call */
+extern void dashie_run_task(FunctionCallInfo fcinfo, const char *name, const char *detail,
+							JobStepFunction step, void *arg);
 
 extern bool dashie_partition_step(JobStep *step);	/* partition/ */
 extern bool dashie_daily_step(JobStep *step);		/* metrics/ */

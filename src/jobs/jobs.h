@@ -51,6 +51,11 @@ typedef struct JobState
 typedef struct JobRun
 {
 	const Job *job;
+	bool task;			/* has no lease and no row in dashie.job_run */
+	const char *detail; /* of a task */
+	void *arg;			/* of a task */
+	int64 numbers[JOB_NUMBERS];
+	int64 progress; /* row of dashie.progress_entry; 0: none */
 	const char *driver;
 	int64 id;			 /* of dashie.job_run; 0: the lease was not to be had */
 	int holder;			 /* with id 0: the process that runs the job, if known */

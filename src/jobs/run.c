@@ -1,7 +1,8 @@
 /*
  * run.c
  *		Runs jobs: CALL dashie.run_job(), CALL dashie.run_due_jobs(), and the
- *		pass of a worker, all through the same code.
+ *		pass of a worker, all through the same code; and tasks, as
+ *		CALL dashie.backfill_metrics().
  *
  * A run is: take the lease and commit; step and commit, until nothing is left
  * or the time budget is used up; give the lease back and commit.  Each of
@@ -11,6 +12,9 @@
  *
  * Inside a transaction block or a function it is the same without commits: the
  * lease is then the row lock.
+ *
+ * A task is a run without a lease: its row in dashie.progress is what is
+ * committed first, and it works until nothing is left.
  *
  * Every interruption falls into one of the pieces, or into a commit: nothing
  * else here checks for interrupts.  A cancelled run is recorded like a failed
@@ -174,12 +178,36 @@ take_lease(Runner *runner, DashieGuard *guard)
 	dashie_lease_take(runner->run, runner->only_if_due);
 }
 
+/*
+ * tell_progress keeps the row of a run that takes more than one step, or goes
+ * on with what its last run has left.
+ */
+static void
+tell_progress(Runner *runner, const Progress *progress)
+{
+	JobRun *run = runner->run;
+
+	if (progress->total == 0)
+		return;
+	if (run->progress == 0 && run->steps == 1)
+		run->progress = dashie_progress_resume(run->job->name);
+	if (run->progress == 0 && runner->more)
+		run->progress = dashie_progress_open(run->job->name, progress->detail);
+	if (run->progress != 0)
+		dashie_progress_tell(run->progress, progress);
+}
+
 static void
 do_step(Runner *runner, DashieGuard *guard)
 {
 	JobRun *run = runner->run;
-	JobStep step = {
-		.guard = guard, .number = run->steps, .memory = runner->context, .kept = &run->kept};
+	JobStep step = {.guard = guard,
+					.number = run->steps,
+					.arg = run->arg,
+					.numbers = run->numbers,
+					.memory = runner->context,
+					.kept = &run->kept};
+	TimestampTz began = GetCurrentTimestamp();
 
 	runner->blocker = NULL;
 	runner->more = run->job->step(&step);
@@ -192,12 +220,45 @@ do_step(Runner *runner, DashieGuard *guard)
 	dashie_enter(guard);
 	run->steps++;
 	run->rows += step.rows;
-	dashie_lease_renew(run);
+	step.progress.worked = GetCurrentTimestamp() - began;
+	tell_progress(runner, &step.progress);
+	if (!run->task)
+		dashie_lease_renew(run);
+}
+
+static const char *
+progress_state(const JobRun *run)
+{
+	if (run->error != NULL && run->error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return "cancelled";
+	return run->status;
+}
+
+static void
+close_progress(Runner *runner, DashieGuard *guard)
+{
+	JobRun *run = runner->run;
+
+	if (run->progress != 0)
+		dashie_progress_close(run->progress, progress_state(run),
+							  run->error != NULL ? run->error->message : run->blocker);
+}
+
+static void
+begin_task(Runner *runner, DashieGuard *guard)
+{
+	JobRun *run = runner->run;
+
+	runner->budget = PG_INT64_MAX;
+	runner->lock_retries = dashie_setting_int("lock_retries");
+	run->id = run->progress = dashie_progress_open(run->job->name, run->detail);
+	run->started = GetCurrentTimestamp();
 }
 
 static void
 release_lease(Runner *runner, DashieGuard *guard)
 {
+	close_progress(runner, guard);
 	dashie_lease_release(runner->run);
 }
 
@@ -264,15 +325,10 @@ work(Runner *runner)
 	}
 }
 
-/*
- * run_one runs a job, if its lease is to be had; the run, with id 0 if not,
- * lives in runner->context.
- */
 static JobRun *
-run_one(Runner *runner, const Job *job, bool only_if_due)
+new_run(Runner *runner, const Job *job)
 {
 	JobRun *run;
-	ErrorData *error;
 
 	MemoryContextReset(runner->context);
 	runner->step_context =
@@ -281,24 +337,33 @@ run_one(Runner *runner, const Job *job, bool only_if_due)
 	run->job = job;
 	run->driver = runner->driver;
 	runner->run = run;
-	runner->only_if_due = only_if_due;
+	return run;
+}
 
-	if (!may_go_on(runner))
-		return run;
-	error = in_subtransaction(runner, take_lease);
+static void
+do_or_throw(Runner *runner, Piece piece)
+{
+	ErrorData *error = in_subtransaction(runner, piece);
+
+	if (error == NULL)
+		error = commit(runner);
 	if (error != NULL)
 		ReThrowError(error);
-	error = commit(runner);
-	if (error != NULL)
-		ReThrowError(error);
-	if (run->id == 0)
-		return run;
+}
+
+/*
+ * perform does the work between what opens a run and what closes it.
+ */
+static void
+perform(Runner *runner, Piece close)
+{
+	ErrorData *error;
 
 	dashie_running = true;
 	PG_TRY();
 	{
 		work(runner);
-		error = in_subtransaction(runner, release_lease);
+		error = in_subtransaction(runner, close);
 		if (error != NULL)
 		{
 			/* DROP EXTENSION in the middle of the run took the lease along */
@@ -316,6 +381,24 @@ run_one(Runner *runner, const Job *job, bool only_if_due)
 		dashie_running = false;
 	}
 	PG_END_TRY();
+}
+
+/*
+ * run_one runs a job, if its lease is to be had; the run, with id 0 if not,
+ * lives in runner->context.
+ */
+static JobRun *
+run_one(Runner *runner, const Job *job, bool only_if_due)
+{
+	JobRun *run = new_run(runner, job);
+
+	runner->only_if_due = only_if_due;
+	if (!may_go_on(runner))
+		return run;
+	do_or_throw(runner, take_lease);
+	if (run->id == 0)
+		return run;
+	perform(runner, release_lease);
 
 	/* once a day is enough for what pg_cron remembers of us */
 	if (run->previous / USECS_PER_DAY != run->started / USECS_PER_DAY && may_go_on(runner))
@@ -422,6 +505,33 @@ dashie_run_job(PG_FUNCTION_ARGS)
 						  errdetail("It will be tried again.")));
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/*
+ * dashie_run_task does work in steps for a procedure, until nothing is left.
+ * Its error, a cancellation too, is thrown after what was done is committed.
+ */
+void
+dashie_run_task(FunctionCallInfo fcinfo, const char *name, const char *detail, JobStepFunction step,
+				void *arg)
+{
+	const Job task = {.name = name, .step = step};
+	Runner runner;
+	JobRun *run;
+
+	begin(&runner, call_driver(), may_commit(fcinfo));
+	run = new_run(&runner, &task);
+	run->task = true;
+	run->detail = detail;
+	run->arg = arg;
+	do_or_throw(&runner, begin_task);
+	perform(&runner, close_progress);
+	if (run->error != NULL)
+		ReThrowError(run->error);
+	if (run->blocker != NULL)
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("\"%s\" was blocked: %s", name, run->blocker)));
+	SPI_finish();
 }
 
 static PassResult

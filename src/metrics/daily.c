@@ -68,11 +68,11 @@ enum
 };
 
 /*
- * write_rows writes the row of each day that has a page; a row that is right
+ * daily_write_rows writes the row of each day that has a page; a row that is right
  * already stays untouched, unless its day was computed again.
  */
-static int64
-write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *computed)
+int64
+daily_write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *computed)
 {
 	static const Oid types[OUT_COLUMNS] = {DATEOID, INT8OID,	INT8OID, INT8OID,
 										   INT8OID, NUMERICOID, INT8OID, BOOLOID};
@@ -168,11 +168,7 @@ dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 	dashie_enter(&guard);
 	daily = dashie_enabled_oid_required("daily_metrics");
 	metrics = metrics_open(&guard, daily, false);
-	if (to > metrics->today)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"to\" (%s) is in the future", dashie_day_text(to)),
-						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-								  pg_get_timezone_name(metrics->zone))));
+	metrics_reject_future(metrics, "to", to);
 	if (from < metrics->first_open_day && !force)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -185,7 +181,7 @@ dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 	metrics_absorb_marks(metrics);
 	computed = MemoryContextAllocZero(metrics->context, to - from + 1);
 	metrics_bring_up(metrics, from, to, force, false, &more, computed);
-	changed = write_rows(metrics, daily, from, to, computed);
+	changed = daily_write_rows(metrics, daily, from, to, computed);
 	metrics_close(metrics);
 	dashie_leave(&guard);
 	PG_RETURN_INT32((int32) changed);
@@ -211,9 +207,9 @@ first_page_day(DateADT otherwise)
 }
 
 /*
- * dashie_daily_step is one step of the job: all days up to yesterday that are
- * missing or changed, as many as one pass over the sessions takes.  After them
- * come, where they are wanted, the steps that verify those days.
+ * dashie_daily_step is one step of the job: days up to yesterday that are
+ * missing or changed.  After them come, where they are wanted, the steps that
+ * verify those days.
  */
 bool
 dashie_daily_step(JobStep *step)
@@ -237,8 +233,8 @@ dashie_daily_step(JobStep *step)
 		DateADT first = first_page_day(from);
 		bool *computed = MemoryContextAllocZero(metrics->context, to - first + 1);
 
-		metrics_bring_up(metrics, from, to, false, true, &more, computed + (from - first));
-		step->rows += write_rows(metrics, daily, first, to, computed);
+		more = metrics_catch_up(metrics, from, to, step, computed + (from - first));
+		step->rows += daily_write_rows(metrics, daily, first, to, computed);
 		more = verify_night_plan(step, first, to, computed, more);
 	}
 	metrics_close(metrics);

@@ -283,6 +283,17 @@ metrics_first_day(Metrics *metrics)
 	return Max(day, metrics->first_open_day);
 }
 
+/* metrics_reject_future refuses a day to come as an argument. */
+void
+metrics_reject_future(const Metrics *metrics, const char *argument, DateADT day)
+{
+	if (day > metrics->today)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" (%s) is in the future", argument, dashie_day_text(day)),
+						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
+								  pg_get_timezone_name(metrics->zone))));
+}
+
 typedef struct BringUp
 {
 	DateADT from;
@@ -300,8 +311,23 @@ store_computed(Metrics *metrics, DayPage *page, void *arg)
 }
 
 /*
- * metrics_bring_up computes and stores the pages of [from, to] that are
- * missing, dirty or not final although their day is over; with force, all.
+ * metrics_day_needed says whether a day is to be computed: its page is
+ * missing, dirty, or not final although the day is over; with force, always.
+ */
+bool
+metrics_day_needed(const Metrics *metrics, const DayPage *page, bool force)
+{
+	if (page->day < metrics->first_open_day && !force)
+		return false;
+
+	/* rows that are out of reach leave what was computed from them */
+	if (page->stored && page->has_sessions && !OidIsValid(metrics->sessions_rel))
+		return false;
+	return force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
+}
+
+/*
+ * metrics_bring_up computes and stores the pages of [from, to] that are needed.
  * Returns the number of days computed; computed[i], if wanted, says which.
  * With "one_pass" it stops after one pass over the sessions, and *more says
  * whether days are left.
@@ -324,18 +350,7 @@ metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool on
 	needed = palloc0(ndays);
 	heads = pages_load(metrics, from, to, false);
 	for (int i = 0; i < ndays; i++)
-	{
-		DayPage *page = &heads[i];
-
-		needed[i] =
-			force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
-		if (page->day < metrics->first_open_day && !force)
-			needed[i] = false;
-
-		/* rows that are out of reach leave what was computed from them */
-		if (page->stored && page->has_sessions && !OidIsValid(metrics->sessions_rel))
-			needed[i] = false;
-	}
+		needed[i] = metrics_day_needed(metrics, &heads[i], force);
 
 	for (int i = 0; i < ndays; i++)
 	{

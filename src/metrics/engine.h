@@ -10,7 +10,8 @@
  *		collect*.c	read the sessions of a stretch of days into pages
  *		page.c		a page in memory, as bytes, in its table
  *		country*.c	the latest country of each user
- * and then daily.c, geographic.c or active.c answer from what is there.
+ * backfill.c divides a long stretch into runs; daily.c, geographic.c or active.c
+ * then answer from what is there.
  * Everything is allocated in the run's memory context.
  */
 #ifndef DASHIE_ENGINE_H
@@ -21,6 +22,7 @@
 #include "common/day.h"
 #include "common/owner.h"
 #include "common/relation.h"
+#include "jobs/job.h"
 #include "metrics/user_set.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -175,6 +177,8 @@ extern Oid metrics_table(const char *name); /* dashie.<name>, 55000 if missing *
 extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
 extern DateADT metrics_first_day(Metrics *metrics);
+extern void metrics_reject_future(const Metrics *metrics, const char *argument, DateADT day);
+extern bool metrics_day_needed(const Metrics *metrics, const DayPage *page, bool force);
 extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_pass,
 							bool *more, bool *computed);
 
@@ -254,6 +258,13 @@ extern void countries_future(Metrics *metrics);
 extern void countries_load(Metrics *metrics);
 extern void countries_store(Metrics *metrics);
 extern CountryCode *countries_codes(Metrics *metrics, int32 *size);
+/* backfill.c */
+extern bool
+metrics_catch_up(Metrics *metrics, DateADT from, DateADT to, JobStep *step, bool *computed);
+
+/* daily.c */
+extern int64
+daily_write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *computed);
 
 /* average.c */
 extern Datum average_minutes(int64 microseconds, int64 count); /* numeric, two decimals */

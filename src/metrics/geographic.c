@@ -318,11 +318,7 @@ dashie_refresh_geographic_stats(PG_FUNCTION_ARGS)
 	metrics = metrics_open(&guard, geographic, false);
 	if (PG_ARGISNULL(0))
 		as_of = metrics->today;
-	if (as_of > metrics->today)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"as_of\" (%s) is in the future", dashie_day_text(as_of)),
-						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-								  pg_get_timezone_name(metrics->zone))));
+	metrics_reject_future(metrics, "as_of", as_of);
 
 	metrics_absorb_marks(metrics);
 	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, false, &more,
@@ -343,12 +339,22 @@ dashie_geographic_step(JobStep *step)
 	DashieGuard guard = *step->guard;
 	Oid geographic = dashie_enabled_oid_required("geographic_stats");
 	Metrics *metrics = metrics_open(&guard, geographic, false);
+	DateADT from;
+	bool *computed;
 	bool more;
 
 	metrics_absorb_marks(metrics);
-	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, true, &more, NULL);
+	from = metrics_first_day(metrics);
+	computed = MemoryContextAllocZero(metrics->context, metrics->today - from + 1);
+	more = metrics_catch_up(metrics, from, metrics->today, step, computed);
 	if (!more)
+	{
+		bool left;
+
+		/* also what has changed since its turn */
+		metrics_bring_up(metrics, from, metrics->today, false, false, &left, NULL);
 		step->rows += write_statistics(metrics, geographic, metrics->today);
+	}
 	metrics_close(metrics);
 	return more;
 }

@@ -23,6 +23,16 @@ Source: dashie semantics, "daily_metrics".';
 REVOKE ALL ON FUNCTION dashie.refresh_daily_metrics(date, date, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION dashie.refresh_daily_metrics(date, date, boolean) TO @extowner@;
 
+CREATE PROCEDURE dashie.backfill_metrics("from" date, "to" date)
+LANGUAGE c SECURITY INVOKER AS 'MODULE_PATHNAME', 'dashie_backfill_metrics';
+COMMENT ON PROCEDURE dashie.backfill_metrics(date, date) IS
+'Brings the metrics of the days "from" to "to" (inclusive, in the configured time zone) up to date, in short transactions of some days each, the latest first; with their rows of daily_metrics where that is enabled. Days that are up to date cost nothing, so a call after one that was cancelled, or died, goes on where that stopped. dashie.progress shows how far it is. It takes turns with the nightly jobs, which also do what is left.
+It works until all is done: the setting job_time_budget_s is for jobs, but statement_timeout counts for a CALL as a whole. Inside a transaction block it works too and does not commit.
+Errors: 22023 for NULL, a reversed range, a day out of range or in the future; 55000 if neither daily_metrics nor geographic_stats is enabled, or retention has removed sessions of a day before it was computed.
+Source: dashie semantics, "daily_metrics"; dashie design, "Jobs".';
+REVOKE ALL ON PROCEDURE dashie.backfill_metrics(date, date) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE dashie.backfill_metrics(date, date) TO @extowner@;
+
 CREATE FUNCTION dashie.refresh_geographic_stats(as_of date DEFAULT NULL) RETURNS integer
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER AS 'MODULE_PATHNAME', 'dashie_refresh_geographic_stats';
 COMMENT ON FUNCTION dashie.refresh_geographic_stats(date) IS
