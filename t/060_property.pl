@@ -287,7 +287,8 @@ sub history
 
 	for my $day (0 .. $days)
 	{
-		my @minutes = sort { $a <=> $b } map { int(rand(1300)) } 1 .. ($weeks ? int(rand(4)) : 2 + int(rand(16)));
+		# after the night, which runs at 0:10: time does not go back
+		my @minutes = sort { $a <=> $b } map { 11 + int(rand(1290)) } 1 .. ($weeks ? int(rand(4)) : 2 + int(rand(16)));
 		$enable->($day) if $day == 0;
 		foreach my $minute (@minutes)
 		{

@@ -24,7 +24,10 @@ CREATE TABLE oracle.converted (day date, inc integer);
 CREATE FUNCTION oracle.start_of(d date, tz text) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
 $$ SELECT d::timestamp AT TIME ZONE tz $$;
 CREATE FUNCTION oracle.today(tz text) RETURNS date LANGUAGE sql STABLE AS
-$$ SELECT (current_setting('dashie.now')::timestamptz AT TIME ZONE tz)::date $$;
+$$ SELECT oracle.day_of(current_setting('dashie.now')::timestamptz, tz) $$;
+-- the day [start_of(d), start_of(d + 1)) of an instant: where an hour comes twice the calendar may be ahead
+CREATE FUNCTION oracle.day_of(at timestamptz, tz text) RETURNS date LANGUAGE sql IMMUTABLE AS
+$$ SELECT d - (at < oracle.start_of(d, tz))::int FROM (SELECT (at AT TIME ZONE tz)::date AS d) x $$;
 CREATE FUNCTION oracle.covered(s oracle.sessions) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
 $$ SELECT coalesce(s.ended_at, s.last_activity_at, s.started_at) $$;
 CREATE FUNCTION oracle.is_there(i integer) RETURNS boolean LANGUAGE sql STABLE AS
@@ -61,10 +64,10 @@ END $$;
 -- Sign-ups and conversions of all finished days, which go by users and not by days.
 CREATE FUNCTION oracle.compute_users(first date, today date, tz text, stripe boolean) RETURNS void LANGUAGE sql AS $$
 	DELETE FROM oracle.signup t WHERE oracle.counts(t.inc);
-	INSERT INTO oracle.signup SELECT (u.created_at AT TIME ZONE tz)::date, u.inc FROM auth.users u
+	INSERT INTO oracle.signup SELECT oracle.day_of(u.created_at, tz), u.inc FROM auth.users u
 		WHERE u.created_at < oracle.start_of(today, tz) AND u.is_anonymous IS NOT TRUE AND u.deleted_at IS NULL;
 	DELETE FROM oracle.converted t WHERE stripe AND oracle.counts(t.inc);
-	INSERT INTO oracle.converted SELECT (c.at AT TIME ZONE tz)::date, c.inc
+	INSERT INTO oracle.converted SELECT oracle.day_of(c.at, tz), c.inc
 		FROM (SELECT inc, min(at) AS at FROM oracle.conversion GROUP BY 1) c JOIN auth.users u ON u.inc = c.inc
 		WHERE stripe AND c.at < oracle.start_of(today, tz) AND u.is_anonymous IS NOT TRUE AND u.deleted_at IS NULL
 $$;
