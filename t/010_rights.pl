@@ -32,6 +32,8 @@ my @calls = (
 	"SELECT * FROM dashie.apply_retention()",
 	"SELECT dashie.close_stale_sessions('1 minute')",
 	"SELECT dashie.refresh_daily_metrics(current_date - 3, current_date)",
+	"CALL dashie.backfill_metrics(current_date - 20, current_date)",
+	"TABLE dashie.progress",
 	"SELECT dashie.refresh_geographic_stats()",
 	"SELECT dashie.active_users(current_date, 30)",
 	"SELECT * FROM dashie.engagement(current_date - 30, current_date)",

@@ -42,6 +42,7 @@ for my $query (
 	'SELECT * FROM dashie.partitions ORDER BY 1, 2',
 	'SELECT name, schedule, enabled FROM dashie.job ORDER BY name',
 	'SELECT * FROM dashie.job_run',
+	'SELECT what, state, done FROM dashie.progress',
 	q{SELECT dashie.active_users('2026-03-09', 30)},
 	q{SELECT * FROM dashie.engagement('2026-02-01', '2026-03-09', by_country => true)},
 	q{SELECT * FROM dashie.new_vs_returning('2026-02-01', '2026-03-10')},
@@ -64,6 +65,7 @@ for my $query (
 	q{SELECT dashie.configure('batch_rows', '5')},
 	q{SELECT dashie.enable('system_events')},
 	q{SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-09')},
+	q{CALL dashie.backfill_metrics('2026-03-01', '2026-03-09')},
 	'SELECT dashie.close_stale_sessions()',
 	q{CALL dashie.run_job('apply_retention')},
 	'CALL dashie.run_due_jobs()')
