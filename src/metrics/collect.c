@@ -284,7 +284,8 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	collector.stretch.ndays = ndays;
 	collector.stretch.starts = starts;
 	collector.wanted = palloc(ndays * sizeof(bool));
-	memcpy(collector.wanted, wanted, ndays * sizeof(bool));
+	for (int i = 0; i < ndays; i++)
+		collector.wanted[i] = wanted[i];
 	collector.days = palloc0(ndays * sizeof(DayRows));
 
 	countries_begin(metrics, starts, ndays, wanted);
