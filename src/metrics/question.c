@@ -58,11 +58,7 @@ question_open(DashieGuard *guard, Oid owner_rel, const char *argument, DateADT t
 {
 	Metrics *metrics = metrics_open(guard, owner_rel, true);
 
-	if (to > metrics->today)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"%s\" (%s) is in the future", argument, dashie_day_text(to)),
-						errdetail("Today is %s in time zone %s.", dashie_day_text(metrics->today),
-								  pg_get_timezone_name(metrics->zone))));
+	metrics_reject_future(metrics, argument, to);
 	return metrics;
 }
 
