@@ -183,14 +183,30 @@ sub history
 	  . "SELECT dashie.set_retention('user_sessions', '$keep days') \\g /dev/null\n";
 	my $refresh = "CALL dashie.run_job('refresh_daily_metrics');\nSELECT dashie.refresh_geographic_stats() \\g /dev/null\n";
 
+	# who comes back after exactly 29, 30 and 31 days, signed up then or before
+	my @sleepers = map { { id => $uuid->(), first => 2 + int(rand(3)), gap => 29 + $_ % 3, before => int(rand(3)) } } 0 .. 5;
+
 	for my $day (0 .. $days)
 	{
+		foreach my $sleeper (@sleepers)
+		{
+			my ($id, $visit) = ($sleeper->{id}, $clock->($day, 15));
+			my $created = $clock->($sleeper->{first}, -1440 * $sleeper->{before});
+			$sql .= $set_now->($day, 19);
+			$sql .= "INSERT INTO auth.users (id, created_at) VALUES ('$id', $created);\n"
+			  . "INSERT INTO oracle.person VALUES ('$id', $created, false);\n"
+			  if $day == $sleeper->{first};
+			next unless $day == $sleeper->{first} || $day == $sleeper->{first} + $sleeper->{gap};
+			my $session = $uuid->();
+			$sql .= "INSERT INTO $_ (id, user_id, started_at, ended_at) VALUES ('$session', '$id', $visit, $visit + interval '1 minute');\n"
+			  for 'public.user_sessions', 'oracle.sessions';
+		}
 		foreach my $minute (sort { $a <=> $b } map { 20 + int(rand(1300)) } 1 .. 2 + int(rand(7)))
 		{
 			my $chance = rand();
 			my @there = grep { !$_->{left} } @users;
 			$sql .= $set_now->($day, $minute);
-			if (@there < 3 || $chance < 0.16)
+			if (@there < 4 || $chance < 0.16)
 			{
 				my $user = { id => $uuid->(), day => $day, anonymous => rand() < 0.2 };
 				my $anonymous = $user->{anonymous} ? 'true' : 'false';
@@ -202,7 +218,7 @@ sub history
 			elsif ($chance < 0.75)
 			{
 				my $id = $uuid->();
-				my $user = pick(@there);
+				my $user = rand() < 0.5 ? pick(@there[-4 .. -1]) : pick(@there);
 				my $start = $clock->($day, $minute - (rand() < 0.3 ? int(rand(2400)) : int(rand(100))));
 				my $length = rand() < 0.12 ? int(rand(5000)) : int(rand(200));
 				my $end = rand() < 0.7 ? "$start + interval '$length minutes'" : 'NULL';
@@ -251,7 +267,7 @@ sub history
 		$sql .= $set_now->($day + 1, 10) . "CALL dashie.run_job('refresh_daily_metrics');\n";
 		if ($day == $days || rand() < 0.1)
 		{
-			my $from = "date '$first' - 3 + " . int(rand($day + 1));
+			my $from = "date '$first' - 3" . ($day == $days ? '' : ' + ' . int(rand($day + 1)));
 			$sql .= "SELECT oracle.compare($from, oracle.today() - " . int(rand(3)) . ");\n"
 			  . "SELECT format('DIFF verify: %s', v) FROM dashie.verify(date '$first', oracle.today() - 1) v WHERE ok IS NOT TRUE;\n"
 			  . "SELECT format('DIFF daily_metrics: %s, %s', m, n) FROM dashie.new_vs_returning(date '$first', oracle.today() - 1) n"
