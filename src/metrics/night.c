@@ -32,6 +32,15 @@ typedef struct Night
 	StringInfoData failures;
 } Night;
 
+static int
+compare_days(const void *a, const void *b)
+{
+	DateADT left = *(const DateADT *) a;
+	DateADT right = *(const DateADT *) b;
+
+	return left < right ? -1 : left > right;
+}
+
 bool
 verify_night_plan(JobStep *step, DateADT from, DateADT to, const bool *written, bool more)
 {
@@ -56,6 +65,10 @@ verify_night_plan(JobStep *step, DateADT from, DateADT to, const bool *written, 
 		night->days[night->ndays++] = day;
 	}
 	night->written = !more;
+
+	/* the latest were written first; they are verified by stretches */
+	if (night->written && night->ndays > 0)
+		qsort(night->days, night->ndays, sizeof(DateADT), compare_days);
 	MemoryContextSwitchTo(old);
 	return more || night->ndays > 0;
 }

@@ -257,14 +257,15 @@ typedef struct SeenUser
 
 /*
  * is_another says whether the row under a known id is that of somebody who
- * signed up after its user was last looked at: that user left in between, and
+ * signed up since its user was last looked at: that user left in between, and
  * the account was made again under the same id.
  */
 static bool
 is_another(Metrics *metrics, const UserEntry *user, const SeenUser *seen)
 {
 	return user->has_signup && seen->has_signup && seen->signed_up_at != user->signed_up_at &&
-		   metrics->has_last_pass && seen->signed_up_at > metrics->last_pass;
+		   metrics->has_last_pass && seen->signed_up_at > metrics->last_pass &&
+		   seen->signed_up_at <= metrics->now;
 }
 
 static void
