@@ -87,6 +87,13 @@ typedef struct PageEntry
 	int64 duration; /* microseconds, of the ended ones */
 } PageEntry;
 
+/* Of the ended sessions in one country. */
+typedef struct CountrySum
+{
+	int64 ended;
+	int64 duration;
+} CountrySum;
+
 typedef struct DayPage
 {
 	DateADT day;
@@ -237,6 +244,9 @@ extern void page_store(Metrics *metrics, DayPage *page);
 extern bytea *page_digest(DateADT day, bytea *const *parts, int nparts);
 extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
 extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);
+extern bytea *country_sums_to_bytes(const PageEntry *entries, int nentries);
+extern void country_sums_from_bytes(const bytea *bytes, CountrySum *sums);
+extern void country_sum_add(CountrySum *sum, int64 ended, int64 duration);
 
 /* collect.c */
 typedef void (*PageDone)(Metrics *metrics, DayPage *page, void *arg);

@@ -11,7 +11,6 @@
 #include "access/detoast.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
-#include "common/int.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -40,8 +39,6 @@ typedef struct CountryCounts
 	int64 active;
 	int64 trial;
 	int64 paid;
-	int64 ended;
-	int64 duration;
 } CountryCounts;
 
 /*
@@ -49,34 +46,41 @@ typedef struct CountryCounts
  * sessions that started on them by the session's own country.
  */
 static UserSet *
-read_window(Metrics *metrics, DateADT as_of, CountryCounts *counts)
+read_window(Metrics *metrics, DateADT as_of, CountrySum *sums)
 {
 	UserSet *active = user_set_create();
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "dashie window day", ALLOCSET_DEFAULT_SIZES);
-	int lost = 0;
+	DateADT from = Max(as_of - WINDOW_DAYS + 1, DASHIE_MIN_DAY);
+	static const Oid columns[] = {DATEOID, BYTEAOID, BYTEAOID};
+	Oid types[] = {DATEOID, DATEOID};
+	Datum values[] = {DateADTGetDatum(from), DateADTGetDatum(as_of)};
+	uint64 nrows;
+	int lost = Max(Min(as_of + 1, metrics->first_open_day) - from, 0);
 
-	for (DateADT day = Max(as_of - WINDOW_DAYS + 1, DASHIE_MIN_DAY); day <= as_of; day++)
+	dashie_query_begin();
+	nrows = dashie_query("SELECT day, active, countries FROM dashie.day_page"
+						 " WHERE day BETWEEN $1 AND $2",
+						 2, types, values, NULL);
+	dashie_query_types(lengthof(columns), columns);
+	for (uint64 row = 0; row < nrows; row++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		DayPage *page = pages_load(metrics, day, day, true);
+		bool isnull;
+		Datum value;
 
-		if (!page->stored && day < metrics->first_open_day)
-			lost++;
-		roaring_bitmap_or_inplace(active, page->active);
-		for (int i = 0; i < page->nentries; i++)
-		{
-			CountryCounts *country = &counts[country_index(page->entries[i].country)];
-
-			country->ended += page->entries[i].ended;
-			if (pg_add_s64_overflow(country->duration, page->entries[i].duration,
-									&country->duration))
-				ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-								errmsg("sum of session durations is out of range")));
-		}
+		if (DatumGetDateADT(dashie_field(row, 1, NULL)) < metrics->first_open_day)
+			lost--;
+		value = dashie_field(row, 2, &isnull);
+		if (!isnull)
+			roaring_bitmap_or_inplace(active, user_set_from_bytes(DatumGetByteaPP(value)));
+		value = dashie_field(row, 3, &isnull);
+		if (!isnull)
+			country_sums_from_bytes(DatumGetByteaPP(value), sums);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
+	dashie_query_end();
 	MemoryContextDelete(context);
 	if (lost > 0)
 		ereport(NOTICE, (errmsg("nothing is known of %d of the %d days: retention closed them "
@@ -212,7 +216,8 @@ enum
  * a user; rows that are right already stay untouched.
  */
 static int64
-write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, bool has_tiers)
+write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, const CountrySum *sums,
+				bool has_tiers)
 {
 	static const Oid types[OUT_COLUMNS] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, NUMERICOID};
 	DashieArrays rows;
@@ -235,9 +240,9 @@ write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, b
 		rows.values[OUT_TRIAL][n] = Int64GetDatum(country->trial);
 		rows.values[OUT_PAID][n] = Int64GetDatum(country->paid);
 		rows.nulls[OUT_TRIAL][n] = rows.nulls[OUT_PAID][n] = !has_tiers;
-		rows.nulls[OUT_AVERAGE][n] = country->ended == 0;
-		if (country->ended > 0)
-			rows.values[OUT_AVERAGE][n] = average_minutes(country->duration, country->ended);
+		rows.nulls[OUT_AVERAGE][n] = sums[i].ended == 0;
+		if (sums[i].ended > 0)
+			rows.values[OUT_AVERAGE][n] = average_minutes(sums[i].duration, sums[i].ended);
 		rows.nrows++;
 	}
 	dashie_arrays_finish(&rows);
@@ -274,7 +279,8 @@ write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
 {
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 	CountryCounts *counts = palloc0(COUNTRIES * sizeof(CountryCounts));
-	UserSet *active = read_window(metrics, as_of, counts);
+	CountrySum *sums = palloc0(COUNTRIES * sizeof(CountrySum));
+	UserSet *active = read_window(metrics, as_of, sums);
 	bool has_tiers;
 	int64 changed;
 
@@ -298,7 +304,7 @@ write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
 			(errmsg("trial_users and paid_users are NULL: there is no table public.user_profiles "
 					"that role \"%s\" can read",
 					GetUserNameFromId(GetUserId(), false))));
-	changed = write_countries(metrics, geographic, counts, has_tiers);
+	changed = write_countries(metrics, geographic, counts, sums, has_tiers);
 	MemoryContextSwitchTo(old);
 	return changed;
 }

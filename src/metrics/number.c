@@ -102,8 +102,13 @@ numbers_map_users(Metrics *metrics)
 		if (number + PREFETCH_AHEAD < metrics->by_number_size &&
 			metrics->by_number[number + PREFETCH_AHEAD] != NULL)
 			uuid_map_prefetch(metrics->users, &metrics->by_number[number + PREFETCH_AHEAD]->id);
-		if (user != NULL && !user->departed)
-			numbers_map_user(metrics, user);
+		if (user == NULL || user->departed)
+			continue;
+		if (uuid_map_get(metrics->users, &user->id) != 0)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("the user of number %d in dashie.user_number has another one",
+								   number)));
+		numbers_map_user(metrics, user);
 	}
 }
 

@@ -15,6 +15,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
+#include "common/int.h"
 #include "common/sha2.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -41,6 +42,12 @@ put_number(StringInfo buf, uint64 number)
 		number >>= 7;
 	}
 	appendStringInfoCharMacro(buf, (char) number);
+}
+
+static void
+put_signed(StringInfo buf, int64 number)
+{
+	put_number(buf, ((uint64) number << 1) ^ (uint64) (number >> 63));
 }
 
 bytea *
@@ -72,7 +79,7 @@ page_entries_to_bytes(const PageEntry *entries, int nentries)
 		if (entry->ended > 0)
 		{
 			put_number(&buf, entry->ended);
-			put_number(&buf, ((uint64) entry->duration << 1) ^ (uint64) (entry->duration >> 63));
+			put_signed(&buf, entry->duration);
 		}
 	}
 	bytes = (bytea *) buf.data;
@@ -123,6 +130,25 @@ take_number(Reader *reader, uint64 max)
 	return number;
 }
 
+static int64
+take_signed(Reader *reader)
+{
+	uint64 zigzag = take_number(reader, PG_UINT64_MAX);
+
+	return (int64) (zigzag >> 1) ^ -(int64) (zigzag & 1);
+}
+
+static CountryCode
+take_country(Reader *reader)
+{
+	unsigned char first = take_byte(reader);
+	unsigned char second = take_byte(reader);
+
+	if (first < 'A' || first > 'Z' || second < 'A' || second > 'Z')
+		invalid_entries("no country code");
+	return (CountryCode) (first << 8 | second);
+}
+
 PageEntry *
 page_entries_from_bytes(const bytea *bytes, int *nentries)
 {
@@ -154,23 +180,15 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 		entry->country = NO_COUNTRY;
 		if ((flags & FLAG_COUNTRY) != 0)
 		{
-			unsigned char first = take_byte(&reader);
-			unsigned char second = take_byte(&reader);
-
-			if (first < 'A' || first > 'Z' || second < 'A' || second > 'Z')
-				invalid_entries("no country code");
-			entry->country = (CountryCode) (first << 8 | second);
+			entry->country = take_country(&reader);
 		}
 		entry->sessions = (int64) take_number(&reader, PG_INT32_MAX);
 		entry->ended = 0;
 		entry->duration = 0;
 		if ((flags & FLAG_ENDED) != 0)
 		{
-			uint64 zigzag;
-
 			entry->ended = (int64) take_number(&reader, PG_INT32_MAX);
-			zigzag = take_number(&reader, PG_UINT64_MAX);
-			entry->duration = (int64) (zigzag >> 1) ^ -(int64) (zigzag & 1);
+			entry->duration = take_signed(&reader);
 		}
 		if (entry->sessions == 0 || entry->ended > entry->sessions ||
 			((flags & FLAG_ENDED) != 0 && entry->ended == 0))
@@ -183,6 +201,64 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 		invalid_entries("trailing bytes");
 	*nentries = (int) count;
 	return entries;
+}
+
+/*
+ * The sums of a day by session country, which the window of geographic_stats
+ * reads instead of the entries: for each country of which a session ended, its
+ * two letters (ZZ for none), the sessions that ended, and their duration.
+ */
+bytea *
+country_sums_to_bytes(const PageEntry *entries, int nentries)
+{
+	CountrySum *sums = palloc0(COUNTRIES * sizeof(CountrySum));
+	StringInfoData buf;
+	bytea *bytes;
+
+	for (int i = 0; i < nentries; i++)
+		country_sum_add(&sums[country_index(entries[i].country)], entries[i].ended,
+						entries[i].duration);
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	for (int i = 0; i < COUNTRIES; i++)
+	{
+		if (sums[i].ended == 0)
+			continue;
+		appendStringInfoCharMacro(&buf, 'A' + i / 26);
+		appendStringInfoCharMacro(&buf, 'A' + i % 26);
+		put_number(&buf, sums[i].ended);
+		put_signed(&buf, sums[i].duration);
+	}
+	pfree(sums);
+	bytes = (bytea *) buf.data;
+	SET_VARSIZE(bytes, buf.len);
+	return bytes;
+}
+
+/* Adds what country_sums_to_bytes() wrote to sums[COUNTRIES]. */
+void
+country_sums_from_bytes(const bytea *bytes, CountrySum *sums)
+{
+	Reader reader;
+
+	reader.next = (const unsigned char *) VARDATA_ANY(bytes);
+	reader.end = reader.next + VARSIZE_ANY_EXHDR(bytes);
+	while (reader.next != reader.end)
+	{
+		CountryCode country = take_country(&reader);
+		int64 ended = (int64) take_number(&reader, PG_INT32_MAX);
+
+		country_sum_add(&sums[country_index(country)], ended, take_signed(&reader));
+	}
+}
+
+void
+country_sum_add(CountrySum *sum, int64 ended, int64 duration)
+{
+	if (pg_add_s64_overflow(sum->ended, ended, &sum->ended) ||
+		pg_add_s64_overflow(sum->duration, duration, &sum->duration))
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("sum of session durations is out of range")));
 }
 
 static UserSet *
@@ -331,9 +407,10 @@ void
 page_store(Metrics *metrics, DayPage *page)
 {
 	Oid types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID,  INT8OID,	 INT8OID,  INT8OID,
-				   INT4OID, INT4OID, BYTEAOID,		 BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
+				   INT4OID, INT4OID, BYTEAOID,		 BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID,
+				   BYTEAOID};
 	Datum values[lengthof(types)];
-	char nulls[lengthof(types) + 1] = "              ";
+	char nulls[lengthof(types) + 1] = "               ";
 	bytea *parts[4];
 
 	parts[0] = user_set_to_bytes(page->active);
@@ -353,6 +430,7 @@ page_store(Metrics *metrics, DayPage *page)
 	for (int i = 0; i < 4; i++)
 		values[9 + i] = PointerGetDatum(parts[i]);
 	values[13] = PointerGetDatum(page_digest(page->day, parts, 4));
+	values[14] = PointerGetDatum(country_sums_to_bytes(page->entries, page->nentries));
 	if (!page->has_sessions)
 		nulls[4] = nulls[5] = nulls[6] = nulls[7] = 'n';
 	if (!page->has_dashboards)
@@ -362,12 +440,12 @@ page_store(Metrics *metrics, DayPage *page)
 	dashie_query(
 		"INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
 		" ended_sessions, ended_microseconds, returning_users, active_dashboards,"
-		" active, entries, dashboards, heartbeats, digest)"
-		" VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+		" active, entries, dashboards, heartbeats, digest, countries)"
+		" VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 		" ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
 		" snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
 		" returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
-		" dashboards = $12, heartbeats = $13, digest = $14",
+		" dashboards = $12, heartbeats = $13, digest = $14, countries = $15",
 		lengthof(types), types, values, nulls);
 	dashie_query_end();
 	page->stored = true;

@@ -11,10 +11,11 @@ CREATE TABLE IF NOT EXISTS dashie.metrics_state (
 );
 INSERT INTO dashie.metrics_state (only_row) VALUES (true) ON CONFLICT DO NOTHING;
 
--- Every user that a refresh has seen, under a small number.
+-- Every user that a refresh has seen, under a small number. A refresh reads them
+-- all: an index on the id would be asked by nobody, and cost a first run most.
 CREATE TABLE IF NOT EXISTS dashie.user_number (
 	number integer PRIMARY KEY,
-	user_id uuid UNIQUE,             -- NULL once the user is gone
+	user_id uuid,                    -- NULL once the user is gone
 	signed_up_at timestamptz,
 	signup_counts boolean NOT NULL,  -- in new_signups of that day
 	anonymous boolean NOT NULL,
@@ -37,8 +38,7 @@ ALTER TABLE dashie.user_country ALTER codes SET STORAGE EXTERNAL, ALTER latest S
 CREATE TABLE IF NOT EXISTS dashie.dashboard_number (
 	number integer PRIMARY KEY,
 	dashboard_id uuid NOT NULL,
-	user_number integer NOT NULL,
-	UNIQUE (dashboard_id, user_number)
+	user_number integer NOT NULL
 );
 
 -- One page a day. A page that is not dirty and is final says all that is to be
@@ -56,9 +56,10 @@ CREATE TABLE IF NOT EXISTS dashie.day_page (
 	active_dashboards integer,
 	active bytea,                    -- numbers of the users active in the day
 	entries bytea,                   -- per user and session country: sessions, ended, duration
+	countries bytea,                 -- the entries' sums per session country: ended, duration
 	dashboards bytea,                -- numbers of dashboards with a session in the day
 	heartbeats bytea,                -- numbers of dashboards with a heartbeat in the day
-	digest bytea                     -- SHA-256 over day and the four above
+	digest bytea                     -- SHA-256 over day, active, entries, dashboards and heartbeats
 );
 
 -- They change as a whole and hardly compress: trying would cost more than it saves.
