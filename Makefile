@@ -34,7 +34,7 @@ TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src
 
 DATA_built = dashie--$(EXTVERSION).sql
 
-REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_damage late_sources marks backfill questions verify retention sessions billing billing_health reconcile stripe_verify stripe_ingest jobs audit bad_input
+REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition track metrics metrics_parallel metrics_damage marks retention sessions billing jobs late_sources backfill questions verify billing_health reconcile stripe_verify stripe_ingest audit bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
 ISOLATION = enable_enable maintain_maintain ingest_refresh verify_ingest retention_ingest track_track marks_shared seal_ingest
 ISOLATION_OPTS = --inputdir=.

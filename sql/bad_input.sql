@@ -229,7 +229,7 @@ DROP VIEW auth.users;
 CREATE TABLE auth.users (id uuid PRIMARY KEY);
 INSERT INTO auth.users VALUES ('00000000-0000-0000-0000-0000000000e1');
 DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
-	dashie.user_number, dashie.dashboard_number, dashie.metrics_state;
+	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 SELECT * FROM dashie.enable('user_sessions');
 SELECT * FROM dashie.enable('daily_metrics');
 INSERT INTO public.user_sessions (user_id, started_at) VALUES ('00000000-0000-0000-0000-0000000000e1', '2026-03-01');
@@ -261,5 +261,5 @@ SELECT dashie.disable(t) FROM unnest('{widget_analytics,user_sessions}'::text[])
 DROP TABLE public.widget_analytics, public.user_sessions;
 DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-0000000000e1';
 DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
-	dashie.user_number, dashie.dashboard_number, dashie.metrics_state;
+	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 DROP FUNCTION public.attempt(text);

@@ -189,5 +189,5 @@ TABLE dashie.changed_range;
 SELECT dashie.disable('daily_metrics');
 SELECT dashie.disable('user_sessions');
 DROP TABLE public.daily_metrics, public.user_sessions CASCADE;
-DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
 DELETE FROM auth.users;

@@ -199,7 +199,7 @@ SELECT dashie.set_retention('feature_usage', NULL);
 SELECT dashie.disable(t) FROM unnest('{system_events,user_sessions,feature_usage,daily_metrics}'::text[]) AS t;
 DROP TABLE before;
 DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
-	dashie.user_number, dashie.dashboard_number, dashie.metrics_state;
+	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 DROP TABLE public.system_events, public.user_sessions, public.feature_usage, public.daily_metrics;
 DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-0000000000c1';
 TABLE dashie.retention_config;

@@ -216,8 +216,8 @@ enum
  * a user; rows that are right already stay untouched.
  */
 static int64
-write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts, const CountrySum *sums,
-				bool has_tiers)
+write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts,
+				const CountrySum *sums, bool has_tiers)
 {
 	static const Oid types[OUT_COLUMNS] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, NUMERICOID};
 	DashieArrays rows;

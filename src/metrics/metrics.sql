@@ -52,3 +52,14 @@ Errors: 22023 for NULL, a window out of range or a day in the future; 55000 if n
 Source: dashie semantics, "geographic_stats".';
 REVOKE ALL ON FUNCTION dashie.active_users(date, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION dashie.active_users(date, integer) TO @extowner@;
+
+CREATE FUNCTION dashie.active_users_by_country(d date, days integer DEFAULT 30)
+RETURNS TABLE (country_code text, users bigint)
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER COST 10000 AS 'MODULE_PATHNAME', 'dashie_active_users_by_country';
+COMMENT ON FUNCTION dashie.active_users_by_country(date, integer) IS
+'Exact number of distinct users with a session that overlaps one of the "days" days that end with d (in the configured time zone), by country; ZZ where none is known. A user counts in the country in which the last refresh left them, and not at all if they were gone, marked as deleted or anonymous then. Answers also for days whose sessions retention has removed.
+days: 1 to 3660.
+Errors: 22023 for NULL, a window out of range or a day in the future; 55000 if neither daily_metrics nor geographic_stats was ever enabled.
+Source: dashie semantics, "geographic_stats".';
+REVOKE ALL ON FUNCTION dashie.active_users_by_country(date, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dashie.active_users_by_country(date, integer) TO @extowner@;

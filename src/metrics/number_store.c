@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "common/arrays.h"
+#include "common/bulk.h"
 #include "common/query.h"
 #include "metrics/engine.h"
 
@@ -25,11 +26,21 @@ write_rows(const char *sql, DashieArrays *rows)
 	dashie_query_end();
 }
 
+/* Inserts the rows in bulk; with SQL where the table's owner has added what that would pass by. */
+static void
+insert_rows(const char *table, const char *const *columns, DashieArrays *rows, const char *sql)
+{
+	if (rows->nrows > 0 && !dashie_bulk_insert(metrics_table(table), columns, rows))
+		write_rows(sql, rows);
+}
+
 static void
 store_users(Metrics *metrics, bool is_new, int count)
 {
 	static const Oid types[] = {INT4OID, UUIDOID, TIMESTAMPTZOID, BOOLOID,
 								BOOLOID, BOOLOID, TIMESTAMPTZOID};
+	static const char *const columns[] = {"number",	   "user_id", "signed_up_at", "signup_counts",
+										  "anonymous", "deleted", "converted_at"};
 	DashieArrays rows;
 
 	dashie_arrays_init(&rows, types, lengthof(types), count);
@@ -53,24 +64,27 @@ store_users(Metrics *metrics, bool is_new, int count)
 		rows.nrows++;
 	}
 	Assert(rows.nrows == count);
-	write_rows(is_new
-				   ? "INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
-					 " anonymous, deleted, converted_at)"
-					 " SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)"
-				   : "UPDATE dashie.user_number AS u SET user_id = n.user_id,"
-					 " signed_up_at = n.signed_up_at, signup_counts = n.signup_counts,"
-					 " anonymous = n.anonymous, deleted = n.deleted,"
-					 " converted_at = n.converted_at"
-					 " FROM unnest($1, $2, $3, $4, $5, $6, $7) AS n (number, user_id,"
-					 " signed_up_at, signup_counts, anonymous, deleted, converted_at)"
-					 " WHERE u.number = n.number",
-			   &rows);
+	if (is_new)
+		insert_rows("user_number", columns, &rows,
+					"INSERT INTO dashie.user_number (number, user_id, signed_up_at, signup_counts,"
+					" anonymous, deleted, converted_at)"
+					" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)");
+	else
+		write_rows("UPDATE dashie.user_number AS u SET user_id = n.user_id,"
+				   " signed_up_at = n.signed_up_at, signup_counts = n.signup_counts,"
+				   " anonymous = n.anonymous, deleted = n.deleted,"
+				   " converted_at = n.converted_at"
+				   " FROM unnest($1, $2, $3, $4, $5, $6, $7) AS n (number, user_id,"
+				   " signed_up_at, signup_counts, anonymous, deleted, converted_at)"
+				   " WHERE u.number = n.number",
+				   &rows);
 }
 
 static void
 store_dashboards(Metrics *metrics, int count)
 {
 	static const Oid types[] = {INT4OID, UUIDOID, INT4OID};
+	static const char *const columns[] = {"number", "dashboard_id", "user_number"};
 	DashieArrays rows;
 
 	dashie_arrays_init(&rows, types, lengthof(types), count);
@@ -86,9 +100,9 @@ store_dashboards(Metrics *metrics, int count)
 		rows.values[2][row] = Int32GetDatum(dashboard->user_number);
 		rows.nrows++;
 	}
-	write_rows("INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
-			   " SELECT * FROM unnest($1, $2, $3)",
-			   &rows);
+	insert_rows("dashboard_number", columns, &rows,
+				"INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
+				" SELECT * FROM unnest($1, $2, $3)");
 }
 
 /*

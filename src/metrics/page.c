@@ -406,9 +406,9 @@ snapshot_text(Snapshot snapshot)
 void
 page_store(Metrics *metrics, DayPage *page)
 {
-	Oid types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID,  INT8OID,	 INT8OID,  INT8OID,
-				   INT4OID, INT4OID, BYTEAOID,		 BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID,
-				   BYTEAOID};
+	Oid types[] = {DATEOID,	 BOOLOID,  TIMESTAMPTZOID, TEXTOID,	 INT8OID,
+				   INT8OID,	 INT8OID,  INT4OID,		   INT4OID,	 BYTEAOID,
+				   BYTEAOID, BYTEAOID, BYTEAOID,	   BYTEAOID, BYTEAOID};
 	Datum values[lengthof(types)];
 	char nulls[lengthof(types) + 1] = "               ";
 	bytea *parts[4];

@@ -12,9 +12,10 @@ CREATE TABLE IF NOT EXISTS dashie.metrics_state (
 INSERT INTO dashie.metrics_state (only_row) VALUES (true) ON CONFLICT DO NOTHING;
 
 -- Every user that a refresh has seen, under a small number. A refresh reads them
--- all: an index on the id would be asked by nobody, and cost a first run most.
+-- all and refuses a number or an id that is there twice: keys would be asked by
+-- nobody, and cost a first run more than all the rest of what it writes.
 CREATE TABLE IF NOT EXISTS dashie.user_number (
-	number integer PRIMARY KEY,
+	number integer NOT NULL,
 	user_id uuid,                    -- NULL once the user is gone
 	signed_up_at timestamptz,
 	signup_counts boolean NOT NULL,  -- in new_signups of that day
@@ -36,7 +37,7 @@ ALTER TABLE dashie.user_country ALTER codes SET STORAGE EXTERNAL, ALTER latest S
 -- Every dashboard that a refresh has seen with a user of it: what a user who is
 -- gone did with a dashboard stays, also if others use it.
 CREATE TABLE IF NOT EXISTS dashie.dashboard_number (
-	number integer PRIMARY KEY,
+	number integer NOT NULL,
 	dashboard_id uuid NOT NULL,
 	user_number integer NOT NULL
 );

@@ -1,0 +1,118 @@
+-- However the sessions are read (by parallel workers, by one process, in many
+-- passes for want of memory, through the index), the pages are the same.
+SET client_min_messages = warning;
+SET dashie.now = '2026-03-20 00:10+00';
+SET timezone = 'UTC';
+SET datestyle = 'ISO';
+CREATE FUNCTION pg_temp.u(n int) RETURNS uuid LANGUAGE sql AS
+$$ SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+SELECT count(*) FROM dashie.enable('user_sessions');
+SELECT count(*) FROM dashie.enable('daily_metrics');
+SELECT count(*) FROM dashie.enable('geographic_stats');
+INSERT INTO auth.users (id, created_at, is_anonymous, deleted_at)
+	SELECT pg_temp.u(n), '2026-01-20'::timestamptz + n * interval '1 hour', n % 50 = 0, CASE WHEN n % 70 = 0 THEN '2026-03-01'::timestamptz END
+	FROM generate_series(1, 1000) n;
+-- sessions that begin at the same instant, that last for days, that are open, without a country, of dashboards that users share
+INSERT INTO public.user_sessions (id, user_id, dashboard_id, started_at, ended_at, last_activity_at, country_code)
+	SELECT pg_temp.u(100000 + n * 7919 % 60000), pg_temp.u(1 + n * 31 % 1000), CASE WHEN n % 9 > 0 THEN pg_temp.u(1 + n * 31 % 1000 / 2) END,
+		s, CASE WHEN n % 11 > 0 THEN s + n * 37 % 100 * interval '1 minute' + CASE WHEN n % 500 = 0 THEN interval '40 hours' ELSE '0' END END,
+		CASE WHEN n % 22 = 0 THEN s + interval '3 days' END, (ARRAY['DE', 'FR', 'PT', NULL, 'XX'])[1 + n % 5]
+	FROM (SELECT n, '2026-02-01'::timestamptz + n * 17 % 4400 / 4 * interval '1 hour' AS s FROM generate_series(1, 60000) n) AS x;
+CREATE TEMP TABLE kept (way text, day date, digest bytea, countries bytea, sessions bigint, returning_users int, active_dashboards int);
+PREPARE keep (text) AS INSERT INTO kept SELECT $1, day, digest, countries, sessions, returning_users, active_dashboards FROM dashie.day_page;
+PREPARE refresh AS SELECT dashie.refresh_daily_metrics('2026-02-01', '2026-03-19', force => true);
+
+SET min_parallel_table_scan_size = 0;
+SET max_parallel_maintenance_workers = 2;
+EXECUTE refresh;
+EXECUTE keep ('two workers');
+SELECT dashie.refresh_geographic_stats('2026-03-19') > 0 AS written;
+CREATE TEMP TABLE first_countries AS SELECT first, codes, latest FROM dashie.user_country;
+EXECUTE refresh;
+EXECUTE keep ('two workers, again');
+SET max_parallel_maintenance_workers = 0;
+EXECUTE refresh;
+EXECUTE keep ('one process');
+-- 60,000 rows of 24 bytes do not fit
+SET maintenance_work_mem = '1MB';
+EXECUTE refresh;
+EXECUTE keep ('several passes');
+SET max_parallel_maintenance_workers = 2;
+EXECUTE refresh;
+EXECUTE keep ('several passes of workers');
+RESET maintenance_work_mem;
+SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
+EXECUTE keep ('by day, through the index');
+DROP INDEX public.idx_sessions_started, public.idx_sessions_long;
+EXECUTE refresh;
+EXECUTE keep ('without indexes');
+-- days apart are not computed with all that lies between them
+UPDATE dashie.day_page SET dirty = day IN ('2026-02-02', '2026-03-18');
+SELECT dashie.refresh_daily_metrics('2026-02-01', '2026-03-19');
+EXECUTE keep ('two days apart');
+SELECT k.way, count(*) AS days, count(*) FILTER (WHERE (k.digest, k.countries, k.sessions, k.returning_users, k.active_dashboards)
+	IS DISTINCT FROM (f.digest, f.countries, f.sessions, f.returning_users, f.active_dashboards)) AS different
+FROM kept k JOIN kept f ON f.day = k.day AND f.way = 'two workers' GROUP BY k.way ORDER BY k.way;
+SELECT count(*) AS different FROM first_countries f FULL JOIN dashie.user_country c USING (first)
+	WHERE (f.codes, f.latest) IS DISTINCT FROM (c.codes, c.latest);
+
+-- and they are those of plain SQL
+WITH s AS (SELECT *, coalesce(ended_at, last_activity_at, started_at) AS upto FROM public.user_sessions),
+days AS (SELECT d::date AS day, d AS b, d + interval '1 day' AS e FROM generate_series('2026-02-01'::timestamptz, '2026-03-19', interval '1 day') d),
+plain AS (SELECT day,
+	(SELECT count(DISTINCT s.user_id) FROM s JOIN auth.users u ON u.id = s.user_id WHERE s.started_at < e AND upto >= b
+		AND u.created_at < b AND NOT u.is_anonymous AND u.deleted_at IS NULL)::int AS returning_users,
+	(SELECT count(DISTINCT dashboard_id) FROM s WHERE started_at < e AND upto >= b)::int AS active_dashboards,
+	(SELECT count(*) FROM s WHERE started_at >= b AND started_at < e)::int AS total_sessions,
+	(SELECT round(avg(extract(epoch FROM ended_at - started_at) / 60), 2) FROM s WHERE started_at >= b AND started_at < e) AS minutes
+	FROM days)
+SELECT count(*) AS days, count(*) FILTER (WHERE (p.returning_users, p.active_dashboards, p.total_sessions, p.minutes)
+	IS DISTINCT FROM (m.returning_users, m.active_dashboards, m.total_sessions, m.avg_session_minutes)) AS different
+FROM plain p LEFT JOIN public.daily_metrics m ON m.date = p.day;
+
+-- the users of a window by country, from the pages; they agree with geographic_stats
+SELECT dashie.refresh_geographic_stats('2026-03-19') >= 0 AS refreshed;
+SELECT count(*) AS countries, count(*) FILTER (WHERE a.users IS DISTINCT FROM nullif(g.active_users_30d, 0)) AS different
+FROM public.geographic_stats g FULL JOIN dashie.active_users_by_country('2026-03-19') a USING (country_code);
+SELECT sum(users) FROM dashie.active_users_by_country('2026-03-19', 1);
+-- a late session of somebody new counts at once
+INSERT INTO auth.users (id, created_at) VALUES (pg_temp.u(2000), '2026-03-01');
+INSERT INTO public.user_sessions (user_id, started_at, ended_at, country_code) VALUES (pg_temp.u(2000), '2026-03-19 10:00+00', '2026-03-19 11:00+00', 'JP');
+SELECT * FROM dashie.active_users_by_country('2026-03-19', 1) WHERE country_code = 'JP';
+SELECT * FROM dashie.active_users_by_country('2026-03-19', 0);
+SELECT * FROM dashie.active_users_by_country('2026-03-21', 1);
+SELECT * FROM dashie.active_users_by_country(NULL, 1);
+SELECT * FROM dashie.active_users_by_country('2026-03-19', NULL);
+
+-- an error in the middle, in a worker or in the leader: nothing is left behind
+\set SHOW_CONTEXT never
+SET max_parallel_maintenance_workers = 2;
+ALTER TABLE public.user_sessions DROP CONSTRAINT user_sessions_ended_at_check, DROP CONSTRAINT user_sessions_started_at_check;
+UPDATE public.user_sessions SET ended_at = 'infinity', started_at = '2026-02-10' WHERE id = pg_temp.u(100000);
+UPDATE public.user_sessions SET ended_at = '-infinity' WHERE id = pg_temp.u(100001);
+EXECUTE refresh;
+UPDATE public.user_sessions SET ended_at = NULL WHERE id IN (pg_temp.u(100000), pg_temp.u(100001));
+EXECUTE refresh;
+-- countries that their owner has overwritten: an error, never a crash
+BEGIN; UPDATE dashie.user_country SET codes = substr(codes, 2); EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.user_country SET codes = set_byte(codes, 10, 7); EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.user_country SET codes = set_byte(codes, 10, 7); SELECT * FROM dashie.active_users_by_country('2026-03-17', 1); ROLLBACK;
+BEGIN; UPDATE dashie.user_country SET first = 1; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.user_country SET first = 2147475456; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.user_country SET first = 2147475456; SELECT * FROM dashie.active_users_by_country('2026-03-17', 1); ROLLBACK;
+BEGIN; UPDATE dashie.day_page SET countries = '\x4445'; SELECT dashie.refresh_geographic_stats('2026-03-19'); ROLLBACK;
+BEGIN; UPDATE dashie.day_page SET countries = '\x00450102'; SELECT dashie.refresh_geographic_stats('2026-03-19'); ROLLBACK;
+-- numbers and users that are there twice
+BEGIN; INSERT INTO dashie.user_number SELECT * FROM dashie.user_number WHERE number = 1; EXECUTE refresh; ROLLBACK;
+BEGIN; INSERT INTO dashie.user_number (number, user_id, signup_counts, anonymous, deleted) SELECT 1500, user_id, true, false, false FROM dashie.user_number WHERE number = 1; EXECUTE refresh; ROLLBACK;
+BEGIN; INSERT INTO dashie.dashboard_number SELECT * FROM dashie.dashboard_number WHERE number = 1; EXECUTE refresh; ROLLBACK;
+-- what the owner adds to a table of numbers is minded
+BEGIN; ALTER TABLE dashie.user_number ADD CHECK (number < 1002); INSERT INTO auth.users (id, created_at) VALUES (pg_temp.u(3000), '2026-03-01'); EXECUTE refresh; ROLLBACK;
+BEGIN; CREATE UNIQUE INDEX ON dashie.user_number ((number % 1001)); INSERT INTO auth.users (id, created_at) VALUES (pg_temp.u(3000), '2026-03-01'); EXECUTE refresh; ROLLBACK;
+
+SELECT dashie.disable('daily_metrics');
+SELECT dashie.disable('geographic_stats');
+SELECT dashie.disable('user_sessions');
+DROP TABLE public.daily_metrics, public.geographic_stats, public.user_sessions CASCADE;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DELETE FROM auth.users;

@@ -1,0 +1,113 @@
+/*
+ * bulk.c
+ *		Many rows into one of our own tables, through the table access method.
+ *
+ * An INSERT ... SELECT FROM unnest() writes each row twice, into a tuplestore
+ * and into the table; this writes pages of rows, as COPY does.  Run as the
+ * owner of the table, who may have added indexes to it: they are kept.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "common/bulk.h"
+#include "common/compat.h"
+#include "common/relation.h"
+
+#define ROWS_AT_ONCE 1000
+
+/* attnums[i] is where column i of the rows goes; false if that is not all there is to it. */
+static bool
+is_plain(Relation rel, const char *const *columns, const DashieArrays *rows, AttrNumber *attnums)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+
+	if (rel->trigdesc != NULL || rel->rd_rules != NULL || desc->natts != rows->ncolumns ||
+		(desc->constr != NULL &&
+		 (desc->constr->num_check > 0 || desc->constr->has_generated_stored)))
+		return false;
+	for (int i = 0; i < rows->ncolumns; i++)
+	{
+		attnums[i] = get_attnum(RelationGetRelid(rel), columns[i]);
+		if (attnums[i] == InvalidAttrNumber ||
+			TupleDescAttr(desc, attnums[i] - 1)->atttypid != rows->types[i])
+			return false;
+	}
+	return true;
+}
+
+bool
+dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *rows)
+{
+	Relation rel = dashie_relation_open(relid, RowExclusiveLock, ACL_INSERT, false);
+	AttrNumber attnums[DASHIE_MAX_ARRAYS];
+	MemoryContext context;
+	MemoryContext old;
+	EState *estate;
+	ResultRelInfo *target;
+	BulkInsertState state;
+	CommandId command = GetCurrentCommandId(true);
+	TupleTableSlot *slots[ROWS_AT_ONCE];
+	int nslots = Min(rows->nrows, ROWS_AT_ONCE);
+
+	if (!is_plain(rel, columns, rows, attnums))
+	{
+		table_close(rel, NoLock);
+		return false;
+	}
+	context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie bulk insert", ALLOCSET_DEFAULT_SIZES);
+	estate = CreateExecutorState();
+	target = makeNode(ResultRelInfo);
+	target->ri_RangeTableIndex = 0; /* dummy */
+	target->ri_RelationDesc = rel;
+	ExecOpenIndices(target, false);
+	state = GetBulkInsertState();
+	for (int i = 0; i < nslots; i++)
+		slots[i] = table_slot_create(rel, NULL);
+
+	for (int first = 0; first < rows->nrows; first += ROWS_AT_ONCE)
+	{
+		int n = Min(rows->nrows - first, ROWS_AT_ONCE);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+		{
+			ExecClearTuple(slots[i]);
+			for (int j = 0; j < rows->ncolumns; j++)
+			{
+				slots[i]->tts_values[attnums[j] - 1] = rows->values[j][first + i];
+				slots[i]->tts_isnull[attnums[j] - 1] = rows->nulls[j][first + i];
+			}
+			ExecStoreVirtualTuple(slots[i]);
+		}
+		old = MemoryContextSwitchTo(context);
+		table_multi_insert(rel, slots, n, command, 0, state);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+		for (int i = 0; target->ri_NumIndices > 0 && i < n; i++)
+		{
+			ResetPerTupleExprContext(estate);
+			list_free(dashie_insert_index_tuples(target, slots[i], estate));
+		}
+	}
+
+	table_finish_bulk_insert(rel, 0);
+	FreeBulkInsertState(state);
+	for (int i = 0; i < nslots; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	ExecCloseIndices(target);
+	FreeExecutorState(estate);
+	MemoryContextDelete(context);
+	table_close(rel, NoLock);
+	return true;
+}
