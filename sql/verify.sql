@@ -76,6 +76,7 @@ BEGIN; UPDATE dashie.day_page SET dashboards = '\x00' WHERE day = '2026-03-10'; 
 BEGIN; UPDATE dashie.day_page SET heartbeats = NULL WHERE day = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
 BEGIN; UPDATE dashie.day_page SET digest = set_byte(digest, 0, get_byte(digest, 0) # 1) WHERE day = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
 BEGIN; UPDATE dashie.day_page SET digest = NULL WHERE day = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
+BEGIN; UPDATE dashie.day_page SET countries = set_byte(countries, length(countries) - 1, 1) WHERE day = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
 BEGIN; DELETE FROM dashie.day_page WHERE day = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
 BEGIN; UPDATE public.daily_metrics SET new_signups = 5, total_sessions = 6 WHERE date = '2026-03-10'; SELECT * FROM pg_temp.failures(); ROLLBACK;
 BEGIN; UPDATE public.daily_metrics SET returning_users = 5, active_dashboards = NULL, avg_session_minutes = 0.01, trial_to_paid_conversions = 0 WHERE date = '2026-03-10';
@@ -88,7 +89,8 @@ CREATE FUNCTION pg_temp.forge(d date) RETURNS void LANGUAGE sql AS $$
 		|| substr(int4send(length(active)), 4, 1) || substr(int4send(length(active)), 3, 1) || '\x0000'::bytea || active
 		|| substr(int4send(length(entries)), 4, 1) || substr(int4send(length(entries)), 3, 1) || '\x0000'::bytea || entries
 		|| substr(int4send(length(dashboards)), 4, 1) || substr(int4send(length(dashboards)), 3, 1) || '\x0000'::bytea || dashboards
-		|| substr(int4send(length(heartbeats)), 4, 1) || substr(int4send(length(heartbeats)), 3, 1) || '\x0000'::bytea || heartbeats)
+		|| substr(int4send(length(heartbeats)), 4, 1) || substr(int4send(length(heartbeats)), 3, 1) || '\x0000'::bytea || heartbeats
+		|| substr(int4send(length(countries)), 4, 1) || substr(int4send(length(countries)), 3, 1) || '\x0000'::bytea || countries)
 	WHERE day = d $$;
 BEGIN; SELECT pg_temp.forge('2026-03-10'); SELECT count(*) AS as_before FROM pg_temp.failures();
 UPDATE dashie.day_page p SET active = q.active FROM dashie.day_page q WHERE p.day = '2026-03-10' AND q.day = '2026-03-11';

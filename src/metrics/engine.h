@@ -241,6 +241,7 @@ extern int32 page_count_returning(Metrics *metrics, UserSet *active, TimestampTz
 /* page.c */
 extern DayPage *pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents);
 extern void page_store(Metrics *metrics, DayPage *page);
+#define PAGE_PARTS 5 /* active, entries, dashboards, heartbeats, countries: in the digest */
 extern bytea *page_digest(DateADT day, bytea *const *parts, int nparts);
 extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
 extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);

@@ -356,7 +356,7 @@ pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents)
 }
 
 /*
- * page_digest is SHA-256 over the day and the page's four parts.
+ * page_digest is SHA-256 over the day and the page's parts.
  */
 bytea *
 page_digest(DateADT day, bytea *const *parts, int nparts)
@@ -411,12 +411,13 @@ page_store(Metrics *metrics, DayPage *page)
 				   BYTEAOID, BYTEAOID, BYTEAOID,	   BYTEAOID, BYTEAOID};
 	Datum values[lengthof(types)];
 	char nulls[lengthof(types) + 1] = "               ";
-	bytea *parts[4];
+	bytea *parts[PAGE_PARTS];
 
 	parts[0] = user_set_to_bytes(page->active);
 	parts[1] = page_entries_to_bytes(page->entries, page->nentries);
 	parts[2] = user_set_to_bytes(page->dashboards);
 	parts[3] = user_set_to_bytes(page->heartbeats);
+	parts[4] = country_sums_to_bytes(page->entries, page->nentries);
 
 	values[0] = DateADTGetDatum(page->day);
 	values[1] = BoolGetDatum(page->final);
@@ -427,10 +428,9 @@ page_store(Metrics *metrics, DayPage *page)
 	values[6] = Int64GetDatum(page->duration);
 	values[7] = Int32GetDatum(page->returning);
 	values[8] = Int32GetDatum(page->ndashboards);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < PAGE_PARTS; i++)
 		values[9 + i] = PointerGetDatum(parts[i]);
-	values[13] = PointerGetDatum(page_digest(page->day, parts, 4));
-	values[14] = PointerGetDatum(country_sums_to_bytes(page->entries, page->nentries));
+	values[14] = PointerGetDatum(page_digest(page->day, parts, PAGE_PARTS));
 	if (!page->has_sessions)
 		nulls[4] = nulls[5] = nulls[6] = nulls[7] = 'n';
 	if (!page->has_dashboards)
@@ -440,12 +440,12 @@ page_store(Metrics *metrics, DayPage *page)
 	dashie_query(
 		"INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
 		" ended_sessions, ended_microseconds, returning_users, active_dashboards,"
-		" active, entries, dashboards, heartbeats, digest, countries)"
+		" active, entries, dashboards, heartbeats, countries, digest)"
 		" VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 		" ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
 		" snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
 		" returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
-		" dashboards = $12, heartbeats = $13, digest = $14, countries = $15",
+		" dashboards = $12, heartbeats = $13, countries = $14, digest = $15",
 		lengthof(types), types, values, nulls);
 	dashie_query_end();
 	page->stored = true;

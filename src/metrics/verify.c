@@ -127,10 +127,10 @@ hex(const bytea *bytes)
 static bool
 check_digest(Proof *proof)
 {
-	static const Oid columns[] = {BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
+	static const Oid columns[] = {BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
 	Oid type = DATEOID;
 	Datum day = DateADTGetDatum(proof->page->day);
-	bytea *parts[4];
+	bytea *parts[PAGE_PARTS];
 	bytea *stored = NULL;
 	bytea *computed = NULL;
 	bool complete = true;
@@ -142,7 +142,7 @@ check_digest(Proof *proof)
 
 	dashie_query_begin();
 	if (metrics_query(proof->metrics,
-					  "SELECT active, entries, dashboards, heartbeats, digest"
+					  "SELECT active, entries, dashboards, heartbeats, countries, digest"
 					  " FROM dashie.day_page WHERE day = $1",
 					  1, &type, &day) != 1)
 		elog(ERROR, "page of %s has vanished", dashie_day_text(proof->page->day));
@@ -154,7 +154,7 @@ check_digest(Proof *proof)
 		complete &= !isnull;
 		parts[i] = isnull ? NULL : DatumGetByteaPP(value);
 	}
-	value = dashie_field(0, 5, &isnull);
+	value = dashie_field(0, lengthof(columns), &isnull);
 	if (!isnull)
 		stored = DatumGetByteaPP(value);
 	if (complete)

@@ -60,7 +60,7 @@ CREATE TABLE IF NOT EXISTS dashie.day_page (
 	countries bytea,                 -- the entries' sums per session country: ended, duration
 	dashboards bytea,                -- numbers of dashboards with a session in the day
 	heartbeats bytea,                -- numbers of dashboards with a heartbeat in the day
-	digest bytea                     -- SHA-256 over day, active, entries, dashboards and heartbeats
+	digest bytea                     -- SHA-256 over day, active, entries, dashboards, heartbeats and countries
 );
 
 -- They change as a whole and hardly compress: trying would cost more than it saves.
