@@ -344,6 +344,8 @@ sub history
 	return ("$zone, $days days, " . join(' ', map { (my $n = $_) =~ s/_.*//; $n . '=' . ($start{$_} // 'never') } @tables), \@scripts);
 }
 
+my $checkpointer_pid = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
+
 # What went wrong in a history, in words; nothing if all was as it should be.
 sub play
 {
@@ -355,17 +357,18 @@ sub play
 	{
 		my ($sql, $fate) = @$script;
 		my ($out, $err) = ('', '');
+		my $checkpointer = $fate && $fate eq 'kill' ? $node->safe_psql('postgres', $checkpointer_pid) : '';
 		my $rc = $node->psql('history', $sql, stdout => \$out, stderr => \$err, on_error_stop => 1, timeout => 300);
 
 		if ($fate)
 		{
 			# the trigger may have found too few rows to strike
-			$err = '' if $rc == ($fate eq 'cancel' ? 3 : 2);
+			my $struck = $rc == ($fate eq 'cancel' ? 3 : 2);
+			$err = '' if $struck;
 			$rc = 0 if $err eq '';
-			if ($fate eq 'kill')
-			{
-				$node->poll_query_until('postgres', 'SELECT true') or return 'the server did not come back';
-			}
+			# what tells that the server has been down and is back
+			return 'the server did not come back'
+			  if $struck && $fate eq 'kill' && !$node->poll_query_until('postgres', "SELECT ($checkpointer_pid) <> $checkpointer");
 		}
 		$problems .= "psql returned $rc\n" if $rc != 0;
 		$problems .= "$out$err";
