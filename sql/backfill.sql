@@ -57,9 +57,11 @@ COMMIT;
 SELECT count(*) FROM public.daily_metrics WHERE date >= '2025-05-01';
 SELECT current_setting('search_path'), current_user = session_user AS same_user;
 
--- The nightly job catches up on the rest, and says so.
+-- The nightly job catches up on the rest, verifies it, and says so.
 DELETE FROM dashie.progress_entry;
+SELECT dashie.configure('verify_nightly', 'on');
 CALL dashie.run_job('refresh_daily_metrics');
+SELECT dashie.configure('verify_nightly', NULL);
 SELECT * FROM pg_temp.seen;
 SELECT count(*) = 1 + max(date) - min(date) AS no_gap, max(date) FROM public.daily_metrics;
 -- every number, against plain SQL
