@@ -153,7 +153,7 @@ SELECT count(*), sum(total_sessions) FROM public.daily_metrics;
 
 SELECT dashie.disable(t) FROM unnest('{daily_metrics,geographic_stats,user_sessions}'::text[]) AS t;
 DROP TABLE public.daily_metrics, public.geographic_stats, public.user_sessions CASCADE;
-DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
 DELETE FROM auth.users;
 DELETE FROM dashie.job_run;
 DELETE FROM dashie.progress_entry;

@@ -24,7 +24,7 @@ SELECT date, active_dashboards FROM public.daily_metrics ORDER BY date;
 
 -- metrics that are enabled after dashboards know the last heartbeats
 SELECT dashie.disable('daily_metrics');
-DROP TABLE public.daily_metrics, dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen;
+DROP TABLE public.daily_metrics, dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen;
 SELECT count(*) FROM dashie.enable('daily_metrics');
 UPDATE public.dashboards SET last_heartbeat_at = '2026-03-12 10:00+00' WHERE id = pg_temp.u(102);
 SET dashie.now = '2026-03-12 12:00+00';
@@ -71,7 +71,7 @@ SELECT date, new_signups, active_dashboards FROM public.daily_metrics WHERE date
 SELECT dashie.set_retention('user_sessions', NULL);
 SELECT dashie.disable(t) FROM unnest('{daily_metrics,geographic_stats,user_sessions,dashboards}'::text[]) AS t;
 DROP TABLE public.daily_metrics, public.geographic_stats, public.user_sessions, public.dashboards CASCADE;
-DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
 DELETE FROM auth.users;
 DELETE FROM dashie.job_run;
 UPDATE dashie.job_state SET last_started = NULL, last_finished = NULL, last_status = NULL;

@@ -157,5 +157,5 @@ SELECT dashie.disable('geographic_stats');
 SELECT dashie.disable('user_sessions');
 DROP VIEW pg_temp.now;
 DROP TABLE public.daily_metrics, public.geographic_stats, public.user_sessions CASCADE;
-DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
 DELETE FROM auth.users;

@@ -176,7 +176,7 @@ DROP VIEW pg_temp.proof;
 DROP TABLE public.daily_metrics, public.user_sessions, public.dashboards CASCADE;
 DROP TABLE public.stripe_webhook_events;
 DROP FUNCTION public.meddle();
-DROP TABLE dashie.metrics_state, dashie.user_number, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
+DROP TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.heartbeat_seen, dashie.retention_floor;
 SELECT dashie.set_retention('user_sessions', NULL);
 DELETE FROM dashie.job_run;
 DELETE FROM auth.users;
