@@ -68,7 +68,7 @@ dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *ro
 		AllocSetContextCreate(CurrentMemoryContext, "dashie bulk insert", ALLOCSET_DEFAULT_SIZES);
 	estate = CreateExecutorState();
 	target = makeNode(ResultRelInfo);
-	target->ri_RangeTableIndex = 0; /* dummy */
+	target->ri_RangeTableIndex = 0; /* no range table */
 	target->ri_RelationDesc = rel;
 	ExecOpenIndices(target, false);
 	state = GetBulkInsertState();
