@@ -125,10 +125,6 @@ CREATE TABLE user_set_days AS SELECT date '2026-03-01' + d AS day, user_set_agg(
 SELECT w.day, cardinality(w.active) AS dau, cardinality(w.week) AS wau, w.week = (SELECT user_set_agg(m) FROM user_set_days d, unnest(d.active) AS m WHERE d.day BETWEEN w.day - 6 AND w.day) AS right
 FROM (SELECT day, active, user_set_union(active) OVER (ORDER BY day ROWS BETWEEN 6 PRECEDING AND CURRENT ROW) AS week FROM user_set_days) w ORDER BY day;
 SELECT day, cardinality(user_set_agg(member) OVER (ORDER BY day, member)) FROM user_set_days, unnest(active) AS member ORDER BY day, member LIMIT 7;
--- its parts are not for SQL
-SELECT user_set_agg_final(NULL::internal), user_set_agg_serialize(NULL::internal), user_set_agg_deserialize('\x', NULL::internal);
-SELECT user_set_agg_add(NULL::internal, 1);
-SELECT user_set_agg_combine(NULL::internal, NULL::internal);
 
 --
 -- In parallel
