@@ -25,7 +25,8 @@ PG_FUNCTION_INFO_V1(dashie_jobs_list);
 
 /*
  * In the order in which a pass runs them: partitions first, because rows wait
- * for them, and payments, because people do; sessions end before their days are counted; retention last.
+ * for them, and payments, because people do; sessions end before their days
+ * are counted; retention last.
  */
 const Job dashie_jobs[DASHIE_JOBS] = {
 	{"maintain_partitions", "*/15 * * * *", "widget_analytics", dashie_partition_step},
