@@ -22,6 +22,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -30,6 +31,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "common/blocks.h"
 #include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
@@ -104,14 +106,26 @@ dashie_index_is_partial(Relation index)
 }
 
 /*
- * dashie_find_index returns a btree index whose first column is the given one
- * in its default order, or InvalidOid: a complete index, or with "predicate"
- * a partial one of which that says yes.
+ * ordered_by says whether scans in ascending order of the column, or of an
+ * expression where attnum is 0, may use the index.
  */
-Oid
-dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index))
+static bool
+ordered_by(Relation index, AttrNumber attnum, Oid type)
 {
-	Oid type = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid;
+	Form_pg_index form = index->rd_index;
+
+	/* one that was built over broken HOT chains serves no older snapshot */
+	return index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
+		   (!form->indcheckxmin ||
+			TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+								  TransactionXmin)) &&
+		   form->indkey.values[0] == attnum && index->rd_opcintype[0] == type &&
+		   index->rd_indoption[0] == 0;
+}
+
+static Oid
+find_index(Relation rel, AttrNumber attnum, Oid type, bool partial, bool (*accept)(Relation index))
+{
 	List *indexes = RelationGetIndexList(rel);
 	ListCell *lc;
 	Oid result = InvalidOid;
@@ -119,17 +133,9 @@ dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation in
 	foreach (lc, indexes)
 	{
 		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
 
-		/* one that was built over broken HOT chains serves no older snapshot */
-		if (index->rd_rel->relam == BTREE_AM_OID && form->indisvalid &&
-			(!form->indcheckxmin ||
-			 TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
-								   TransactionXmin)) &&
-			form->indkey.values[0] == attnum && index->rd_opcintype[0] == type &&
-			index->rd_indoption[0] == 0 &&
-			(predicate == NULL ? !dashie_index_is_partial(index)
-							   : dashie_index_is_partial(index) && predicate(index)))
+		if (ordered_by(index, attnum, type) && dashie_index_is_partial(index) == partial &&
+			(accept == NULL || accept(index)))
 			result = RelationGetRelid(index);
 		index_close(index, NoLock);
 		if (OidIsValid(result))
@@ -137,6 +143,28 @@ dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation in
 	}
 	list_free(indexes);
 	return result;
+}
+
+/*
+ * dashie_find_index returns a btree index whose first column is the given one
+ * in its default order, or InvalidOid: a complete index, or with "predicate"
+ * a partial one of which that says yes.
+ */
+Oid
+dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index))
+{
+	return find_index(rel, attnum, TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid,
+					  predicate != NULL, predicate);
+}
+
+/*
+ * dashie_find_expression_index is the same for a complete index on an
+ * expression of that type, of which "expression" says yes.
+ */
+Oid
+dashie_find_expression_index(Relation rel, Oid type, bool (*expression)(Relation index))
+{
+	return find_index(rel, InvalidAttrNumber, type, false, expression);
 }
 
 static DashieScan *
@@ -218,10 +246,74 @@ dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid, TimestampT
 	return scan;
 }
 
+/*
+ * dashie_scan_begin_blocks reads the blocks, each stretch of neighbours in one go.
+ */
+DashieScan *
+dashie_scan_begin_blocks(const DashieBlocks *blocks)
+{
+	DashieScan *scan = scan_alloc(blocks->rel);
+
+	scan->blocks = blocks;
+	return scan;
+}
+
+/* Goes on to the next neighbours; false if there are no more. */
+static bool
+next_blocks(DashieScan *scan)
+{
+	BlockNumber first;
+	BlockNumber last;
+	ItemPointerData from;
+	ItemPointerData upto;
+
+	if (!dashie_blocks_next(scan->blocks, scan->next_block, &first, &last))
+		return false;
+	ItemPointerSet(&from, first, FirstOffsetNumber);
+	ItemPointerSet(&upto, last, MaxOffsetNumber);
+	if (scan->heap == NULL)
+		scan->heap = table_beginscan_tidrange(scan->rel, scan->blocks->snapshot, &from, &upto);
+	else
+		table_rescan_tidrange(scan->heap, &from, &upto);
+	scan->next_block = last + 1;
+	return true;
+}
+
+static bool
+next_of_blocks(DashieScan *scan)
+{
+	while (scan->heap == NULL ||
+		   !table_scan_getnextslot_tidrange(scan->heap, ForwardScanDirection, scan->slot))
+		if (!next_blocks(scan))
+			return false;
+	return true;
+}
+
 bool
 dashie_scan_is_ordered(const DashieScan *scan)
 {
 	return scan->lookup != NULL;
+}
+
+/*
+ * ask_ahead asks for the whole block when its first row comes up: a block that
+ * is all visible was not looked at, and its rows would be waited for one by one.
+ */
+static inline void
+ask_ahead(DashieScan *scan)
+{
+	Buffer buffer;
+	const char *page;
+
+	if (!TTS_IS_BUFFERTUPLE(scan->slot))
+		return;
+	buffer = ((BufferHeapTupleTableSlot *) scan->slot)->buffer;
+	if (buffer == scan->asked)
+		return;
+	scan->asked = buffer;
+	page = (const char *) BufferGetPage(buffer);
+	for (const char *line = page; line < page + BLCKSZ; line += PG_CACHE_LINE_SIZE / 2)
+		__builtin_prefetch(line);
 }
 
 bool
@@ -235,8 +327,11 @@ dashie_scan_next(DashieScan *scan)
 		CHECK_FOR_INTERRUPTS();
 		if (scan->lookup != NULL)
 			return index_getnext_slot(scan->lookup, ForwardScanDirection, scan->slot);
-		if (!table_scan_getnextslot(scan->heap, ForwardScanDirection, scan->slot))
+		if (scan->blocks != NULL
+				? !next_of_blocks(scan)
+				: !table_scan_getnextslot(scan->heap, ForwardScanDirection, scan->slot))
 			return false;
+		ask_ahead(scan);
 		if (scan->range_attnum == InvalidAttrNumber)
 			return true;
 		at = DatumGetTimestampTz(slot_getattr(scan->slot, scan->range_attnum, &isnull));
@@ -260,7 +355,7 @@ dashie_scan_end(DashieScan *scan)
 		index_endscan(scan->lookup);
 		index_close(scan->index, NoLock);
 	}
-	else
+	else if (scan->heap != NULL)
 		table_endscan(scan->heap);
 	pfree(scan);
 }

@@ -50,9 +50,14 @@ extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int nco
  */
 extern bool dashie_index_is_partial(Relation index);
 extern Oid dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index));
+extern Oid dashie_find_expression_index(Relation rel, Oid type, bool (*expression)(Relation index));
+
+/* blocks.h */
+typedef struct DashieBlocks DashieBlocks;
 
 /*
- * One pass over a table: whole, or a range of one timestamptz column.  Its
+ * One pass over a table: whole, some of its blocks, or a range of one
+ * timestamptz column.  Its
  * fields but for the slot are private to relation.c.
  */
 typedef struct DashieScan
@@ -62,6 +67,12 @@ typedef struct DashieScan
 	TableScanDesc heap;
 	Relation index;
 	IndexScanDesc lookup;
+
+	/* the blocks that are read, and the next one to look for */
+	const DashieBlocks *blocks;
+	BlockNumber next_block;
+
+	Buffer asked; /* the block that was last asked for ahead of its use */
 
 	/* without a usable index the range is applied here */
 	AttrNumber range_attnum;
@@ -77,6 +88,8 @@ dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *col
 						TimestampTz from, TimestampTz upto);
 extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid,
 										   TimestampTz from, TimestampTz upto);
+/* All visible rows of the blocks, also those that no range named; the blocks must outlast it. */
+extern DashieScan *dashie_scan_begin_blocks(const DashieBlocks *blocks);
 /* Rows come in ascending order of the range's column. */
 extern bool dashie_scan_is_ordered(const DashieScan *scan);
 extern bool dashie_scan_next(DashieScan *scan);

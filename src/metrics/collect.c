@@ -2,38 +2,26 @@
  * collect.c
  *		Reads the sessions of a stretch of days into pages, in one pass.
  *
- * Two ways lead to the rows.  A short stretch of a long history is read
- * through the index on started_at: sessions of up to a day that overlap the
- * stretch start at most a day before it, and the few longer ones come from a
- * partial index.  Neither index is trusted to be there: without one the table
- * is read.  A stretch that is a good part of what there is is read with the
- * whole table, in the order of its blocks, by several processes if it is large
- * (collect_parallel.c).
+ * Two ways lead to the rows.  A short stretch of a long history is found
+ * through indexes (collect_range.c).  A stretch that is a good part of what
+ * there is is read with the whole table, in the order of its blocks, by several
+ * processes if it is large (collect_parallel.c).
  *
  * A pass holds what it reads in at most maintenance_work_mem, and one day in
  * any case: days that do not fit are left to a later pass.
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "access/table.h"
-#include "access/xact.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
-#include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "common/relation.h"
 #include "metrics/collect.h"
-
-#define SHORT_SESSION USECS_PER_DAY
 
 /*
  * Reading a row through an index costs several times what it costs in the
@@ -48,41 +36,6 @@
 /* A guess for a table that was never analyzed. */
 #define ROWS_PER_BLOCK 40
 
-/* Of the index on long sessions, as PostgreSQL prints it. */
-#define LONG_PREDICATE \
-	"((COALESCE(ended_at, last_activity_at, started_at) - started_at) > '1 day'::interval)"
-
-/*
- * holds_long_sessions knows the index on long sessions by what it holds and
- * not by its name.  Its predicate is looked at as it is stored: nothing of it
- * is evaluated.
- */
-static bool
-holds_long_sessions(Relation index)
-{
-	Oid table = index->rd_index->indrelid;
-	List *context = deparse_context_for(get_rel_name(table), table);
-	HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(RelationGetRelid(index)));
-	bool isnull;
-	Node *predicate;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for index %u", RelationGetRelid(index));
-	predicate = stringToNode(
-		TextDatumGetCString(SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indpred, &isnull)));
-	ReleaseSysCache(tuple);
-	return strcmp(deparse_expression(predicate, context, false, false), LONG_PREDICATE) == 0;
-}
-
-static void
-add_all(Collector *collector, DashieScan *scan)
-{
-	while (dashie_scan_next(scan))
-		collector_add_current(collector, scan);
-	collector_flush(collector);
-	dashie_scan_end(scan);
-}
-
 /* Reads the whole table, in parallel where that pays. */
 static void
 read_table(Collector *collector)
@@ -94,26 +47,7 @@ read_table(Collector *collector)
 	if (nworkers > 0)
 		collect_in_parallel(collector, nworkers);
 	else
-		add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
-}
-
-static void
-read_range(Collector *collector)
-{
-	Relation rel = collector->reader.rel;
-	const DashieColumn *started = &collector->reader.columns[COLUMN_STARTED];
-	const Stretch *stretch = &collector->stretch;
-	Snapshot snapshot = collector->metrics->snapshot;
-	TimestampTz near = stretch->starts[0] - SHORT_SESSION;
-	Oid long_index;
-
-	add_all(collector,
-			dashie_scan_begin_range(rel, snapshot, started, near, stretch->starts[stretch->ndays]));
-	long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
-	if (OidIsValid(long_index))
-		add_all(collector, dashie_scan_begin_index(rel, snapshot, long_index, DT_NOBEGIN, near));
-	else
-		add_all(collector, dashie_scan_begin_range(rel, snapshot, started, DT_NOBEGIN, near));
+		collector_add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
 }
 
 /* When the first session of the table began; without an index on it, long ago. */
@@ -294,7 +228,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 		if (whole_table)
 			read_table(&collector);
 		else
-			read_range(&collector);
+			collect_range(&collector);
 	}
 	for (int i = 0; i < ndays; i++)
 		if (collector.wanted[i])

@@ -3,6 +3,7 @@
  *		What the files that read sessions into pages share:
  *		collect.c			one pass: who reads, how much memory it may take
  *		collect_session.c	what a session's row says, and where it goes
+ *		collect_range.c		the rows of a short stretch, found through indexes
  *		collect_parallel.c	the same pass divided among parallel workers
  *		collect_page.c		a day's rows become its page
  */
@@ -140,6 +141,10 @@ collector_add(Collector *collector, int first, int last, const SessionRow *row, 
 extern void collector_release(Collector *collector, int day);
 extern void collector_add_current(Collector *collector, DashieScan *scan);
 extern void collector_flush(Collector *collector); /* after the last row */
+
+/* collect_range.c */
+extern void collector_add_all(Collector *collector, DashieScan *scan);
+extern void collect_range(Collector *collector);
 
 /* collect_parallel.c */
 extern int parallel_workers_for(Relation rel);
