@@ -91,6 +91,33 @@ CALL dashie.run_job('refresh_geographic_stats');
 SELECT country_code, total_users FROM public.geographic_stats ORDER BY 1;
 SELECT count(*) FROM dashie.enable('daily_metrics');
 
+-- With both, the night of daily_metrics fills geographic_stats as well.
+CREATE FUNCTION pg_temp.night(job text, at timestamptz) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	DELETE FROM public.geographic_stats;
+	PERFORM set_config('dashie.now', at::text, false);
+	EXECUTE format('CALL dashie.run_job(%L)', job);
+	RETURN (SELECT string_agg(country_code || ' ' || total_users, ', ' ORDER BY country_code) FROM public.geographic_stats);
+END $$;
+SELECT pg_temp.night('refresh_daily_metrics', '2026-03-22 13:00+00');
+-- by the clock the other job then finds it done, once; a call always does it
+SET application_name = 'pg_cron';
+SELECT pg_temp.night('refresh_geographic_stats', '2026-03-22 13:01+00');
+SELECT pg_temp.night('refresh_geographic_stats', '2026-03-22 13:02+00');
+SELECT pg_temp.night('refresh_daily_metrics', '2026-03-22 13:03+00');
+SET application_name = 'psql';
+SELECT pg_temp.night('refresh_geographic_stats', '2026-03-22 13:04+00');
+-- it is not filled against its owner's will, and where it cannot be filled the days are kept
+SELECT dashie.set_job('refresh_geographic_stats', enabled => false) \g /dev/null
+SELECT pg_temp.night('refresh_daily_metrics', '2026-03-22 13:05+00');
+SELECT dashie.set_job('refresh_geographic_stats', enabled => true) \g /dev/null
+ALTER TABLE public.geographic_stats ADD CONSTRAINT nobody CHECK (total_users < 1);
+UPDATE public.user_sessions SET ended_at = ended_at + interval '1 minute' WHERE started_at >= '2026-03-10';
+SELECT pg_temp.night('refresh_daily_metrics', '2026-03-22 13:06+00');
+SELECT status, rows > 0 AS wrote FROM dashie.job_run ORDER BY id DESC LIMIT 1;
+SELECT pg_temp.night('refresh_geographic_stats', '2026-03-22 13:07+00');
+ALTER TABLE public.geographic_stats DROP CONSTRAINT nobody;
+
 -- A day that retention has closed is refused only if it was not computed before.
 INSERT INTO dashie.retention_floor VALUES ('user_sessions', '2023-06-10 00:00+00')
 ON CONFLICT (table_name) DO UPDATE SET removed_before = excluded.removed_before;

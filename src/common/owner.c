@@ -168,6 +168,17 @@ dashie_become(const DashieGuard *guard, Oid role)
 	SetUserIdAndSecContext(role, guard->caller_context | SECURITY_RESTRICTED_OPERATION);
 }
 
+/* The caller holds a lock on the relation, or can live with an answer of a moment ago. */
+Oid
+dashie_owner_of(Oid relid)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+
+	relation_close(rel, NoLock);
+	return owner;
+}
+
 /*
  * dashie_become_owner_of is dashie_become() for a relation's owner.  The
  * caller holds a lock on the relation.
@@ -175,11 +186,7 @@ dashie_become(const DashieGuard *guard, Oid role)
 void
 dashie_become_owner_of(const DashieGuard *guard, Oid relid)
 {
-	Relation rel = relation_open(relid, AccessShareLock);
-	Oid owner = rel->rd_rel->relowner;
-
-	relation_close(rel, NoLock);
-	dashie_become(guard, owner);
+	dashie_become(guard, dashie_owner_of(relid));
 }
 
 void

@@ -28,6 +28,7 @@ typedef struct JobStep
 {
 	const DashieGuard *guard;
 	int number;			  /* 0 for the first step of this run */
+	TimestampTz since;	  /* what another job did after this need not be done again */
 	void *arg;			  /* of a task; NULL in a job */
 	int64 *numbers;		  /* JOB_NUMBERS of the step's own, kept during a run; 0 at first */
 	MemoryContext memory; /* lives as long as the run */
@@ -47,6 +48,9 @@ typedef bool (*JobStepFunction)(JobStep *step);
  * dashie_enter(), as the extension's owner.
  */
 extern void dashie_job_ask(const char *name);
+
+/* Whether the job's owner lets it run.  Inside dashie_enter(), as the extension's owner. */
+extern bool dashie_job_enabled(const char *name);
 
 /* run.c: "work" and its argument last as long as the call */
 extern void dashie_run_task(FunctionCallInfo fcinfo, const char *name, const char *detail,

@@ -116,6 +116,15 @@ dashie_job_config(const Job *job, JobConfig *config)
 		elog(ERROR, "invalid schedule of job \"%s\": \"%s\"", job->name, config->schedule);
 }
 
+bool
+dashie_job_enabled(const char *name)
+{
+	JobConfig config;
+
+	dashie_job_config(dashie_job_find(name), &config);
+	return config.enabled;
+}
+
 /*
  * dashie_job_next computes when a job is due, which may lie in the past; false
  * if never.  A run that was missed, however often, is due once.

@@ -197,12 +197,25 @@ tell_progress(Runner *runner, const Progress *progress)
 		dashie_progress_tell(run->progress, progress);
 }
 
+/*
+ * since is the start of the run before: what a job does beside its own work
+ * counts for the other's next run by the clock.  Who calls a job wants it done.
+ */
+static TimestampTz
+since(const JobRun *run)
+{
+	if (strcmp(run->driver, "call") == 0)
+		return DT_NOEND;
+	return run->previous == 0 ? DT_NOBEGIN : run->previous;
+}
+
 static void
 do_step(Runner *runner, DashieGuard *guard)
 {
 	JobRun *run = runner->run;
 	JobStep step = {.guard = guard,
 					.number = run->steps,
+					.since = since(run),
 					.arg = run->arg,
 					.numbers = run->numbers,
 					.memory = runner->context,

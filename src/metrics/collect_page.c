@@ -286,9 +286,9 @@ dashboards_there(Collector *collector)
 	numbers = palloc_extended(Max(size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
 	for (int32 number = 0; number < size; number++)
 	{
-		DashboardEntry *dashboard = metrics->dashboard_by_number[number];
+		int32 user = metrics->dashboard_by_number[number].user_number;
 
-		if (dashboard != NULL && !numbers_gone(metrics, dashboard->user_number))
+		if (user != 0 && !numbers_gone(metrics, user))
 			numbers[n++] = number;
 	}
 	collector->dashboards_there = user_set_of_sorted(numbers, n);
@@ -361,9 +361,9 @@ count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 	distinct = user_set_create();
 	for (int64 i = 0; i < count; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+		const DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
-		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first->number : members[i]);
+		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first : members[i]);
 	}
 	pfree(members);
 	return (int32) roaring_bitmap_get_cardinality(distinct);

@@ -299,13 +299,10 @@ collector_flush(Collector *collector)
 	for (int i = 0; i < collector->nbatch; i++)
 	{
 		numbers_prefetch_user_slot(metrics, &collector->batch[i].user);
-		numbers_prefetch_dashboard_slot(metrics, &collector->batch[i].dashboard);
-	}
-	for (int i = 0; i < collector->nbatch; i++)
-	{
-		numbers_prefetch_user(metrics, &collector->batch[i].user);
 		numbers_prefetch_dashboard(metrics, &collector->batch[i].dashboard);
 	}
+	for (int i = 0; i < collector->nbatch; i++)
+		numbers_prefetch_user(metrics, &collector->batch[i].user);
 	for (int i = 0; i < collector->nbatch; i++)
 		add_session(collector, &collector->batch[i]);
 	collector->nbatch = 0;

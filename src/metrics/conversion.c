@@ -27,6 +27,33 @@
 /* Events kept for less than this are never removed by retention. */
 static const Interval kept = {.time = 0, .day = 0, .month = 7 * MONTHS_PER_YEAR};
 
+/* More digits than that are no time that a timestamptz holds. */
+#define CREATED_DIGITS 11
+
+#define UNIX_TO_POSTGRES_SECONDS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
+
+/*
+ * event_time reads Stripe's "created", whole seconds, or without it the time
+ * when the row was written; false if there is neither.
+ */
+static bool
+event_time(uint64 row, TimestampTz *at)
+{
+	bool isnull;
+	Datum value = dashie_field(row, 2, &isnull);
+	const char *created = isnull ? "" : TextDatumGetCString(value);
+	Size length = strlen(created);
+
+	if (length > 0 && length <= CREATED_DIGITS && strspn(created, "0123456789") == length)
+	{
+		*at = (strtoll(created, NULL, 10) - UNIX_TO_POSTGRES_SECONDS) * USECS_PER_SEC;
+		return true;
+	}
+	value = dashie_field(row, 3, &isnull);
+	*at = isnull ? 0 : DatumGetTimestampTz(value);
+	return !isnull;
+}
+
 /*
  * conversions_load sets "converted" of every user who is there.
  */
@@ -35,8 +62,8 @@ conversions_load(Metrics *metrics)
 {
 	Relation rel;
 	TimestampTz removable;
-	static const Oid columns[] = {UUIDOID, TIMESTAMPTZOID};
-	bool *found;
+	static const Oid columns[] = {UUIDOID, TEXTOID, TIMESTAMPTZOID};
+	TimestampTz *first; /* by number; DT_NOEND for none */
 	uint64 nrows;
 	Oid user_id;
 	int context;
@@ -49,37 +76,25 @@ conversions_load(Metrics *metrics)
 	dashie_become_owner_of(metrics->guard, metrics->stripe_rel);
 	rel = dashie_relation_open(metrics->stripe_rel, NoLock, ACL_SELECT, false);
 	removable = dashie_subtract_interval(metrics->now, &kept, metrics->zone);
-	found = palloc0(Max(metrics->by_number_size, 1));
+	first = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(TimestampTz), MCXT_ALLOC_HUGE);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+		first[number] = DT_NOEND;
 
 	dashie_query_begin();
-	nrows =
-		dashie_query(psprintf("SELECT e.user_id, min(e.at) FROM ("
-							  " SELECT user_id, CASE WHEN event_data->>'created' ~ '^[0-9]{1,11}$'"
-							  " THEN to_timestamp((event_data->>'created')::double precision)"
-							  " ELSE created_at END AS at"
-							  " FROM %s WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
-							  " AND processing_status = 'processed' AND user_id IS NOT NULL) AS e"
-							  " WHERE e.at IS NOT NULL GROUP BY e.user_id",
-							  dashie_relation_name(metrics->stripe_rel)),
-					 0, NULL, NULL, NULL);
-	dashie_query_types(2, columns);
+	nrows = dashie_query(psprintf("SELECT user_id, event_data->>'created', created_at FROM %s"
+								  " WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
+								  " AND processing_status = 'processed' AND user_id IS NOT NULL",
+								  dashie_relation_name(metrics->stripe_rel)),
+						 0, NULL, NULL, NULL);
+	dashie_query_types(lengthof(columns), columns);
 	for (uint64 row = 0; row < nrows; row++)
 	{
 		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(dashie_field(row, 1, NULL)));
-		TimestampTz at = DatumGetTimestampTz(dashie_field(row, 2, NULL));
+		TimestampTz at;
 
 		/* who was marked as deleted stays as last seen */
-		if (user == NULL || user->deleted)
-			continue;
-		found[user->number] = true;
-		if (user->converted && user->converted_at < removable && user->converted_at < at)
-			continue;
-		if (!user->converted || user->converted_at != at)
-		{
-			user->converted = true;
-			user->converted_at = at;
-			user->changed = true;
-		}
+		if (user != NULL && !user->deleted && event_time(row, &at))
+			first[user->number] = Min(first[user->number], at);
 	}
 	dashie_query_end();
 	SetUserIdAndSecContext(user_id, context);
@@ -87,14 +102,20 @@ conversions_load(Metrics *metrics)
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
 		UserEntry *user = metrics->by_number[number];
+		TimestampTz at = first[number];
 
-		if (user != NULL && user_is_there(user) && user->converted && !found[number] &&
-			user->converted_at >= removable)
+		if (user == NULL || !user_is_there(user))
+			continue;
+		if (user->converted && user->converted_at < removable && user->converted_at < at)
+			continue;
+		if (at == DT_NOEND ? user->converted : !user->converted || user->converted_at != at)
 		{
-			user->converted = false;
+			user->converted = at != DT_NOEND;
+			if (user->converted)
+				user->converted_at = at;
 			user->changed = true;
 		}
 	}
-	pfree(found);
+	pfree(first);
 	table_close(rel, NoLock);
 }

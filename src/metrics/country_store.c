@@ -8,7 +8,9 @@
  *		codes	two bytes a user: the country's letters, 0 for none; the highest
  *				bit says that the user is not counted (anonymous, marked as
  *				deleted, or gone)
- *		latest	24 bytes a user: start and id of the session it came from
+ *		latest	eight bytes a user: the start of the session it came from.  Of several
+ *				that started in the same microsecond the rows say which counts:
+ *				they are of one day, and read together.
  * Codes are what a question about countries reads: 400 kB for 200,000 users.
  *
  * The owner of the table can write what they like into it: what does not fit
@@ -27,7 +29,7 @@
 
 #define BLOCK_USERS 8192
 #define CODE_BYTES 2
-#define LATEST_BYTES (8 + UUID_LEN)
+#define LATEST_BYTES 8
 #define NOT_COUNTED 0x8000
 
 static void
@@ -122,7 +124,6 @@ countries_load(Metrics *metrics)
 				continue;
 			user->country = get_code(stored->codes + i * CODE_BYTES) & ~NOT_COUNTED;
 			user->country_at = get_time(latest);
-			memcpy(user->country_session.data, latest + 8, UUID_LEN);
 		}
 	}
 	dashie_query_end();
@@ -147,10 +148,7 @@ build_block(Metrics *metrics, int block, unsigned char *codes, unsigned char *la
 		}
 		/* of who is gone the country stays, and not what it was known from */
 		if (code != NO_COUNTRY && !user->departed)
-		{
 			put_time(latest + i * LATEST_BYTES, user->country_at);
-			memcpy(latest + i * LATEST_BYTES + 8, user->country_session.data, UUID_LEN);
-		}
 		if (user == NULL || user->anonymous || !user_is_there(user))
 			code |= NOT_COUNTED;
 		codes[i * CODE_BYTES] = (unsigned char) code;

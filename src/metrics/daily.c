@@ -35,9 +35,13 @@ typedef struct DayCounts
 static DayCounts *
 count_users(Metrics *metrics, DateADT from, DateADT to)
 {
-	DayCounts *counts = palloc0((to - from + 1) * sizeof(DayCounts));
-	TimestampTz start = dashie_day_start(from, metrics->zone);
-	TimestampTz end = dashie_day_start(to + 1, metrics->zone);
+	int ndays = to - from + 1;
+	DayCounts *counts = palloc0(ndays * sizeof(DayCounts));
+	TimestampTz *starts = palloc((ndays + 1) * sizeof(TimestampTz));
+	int day;
+
+	for (day = 0; day <= ndays; day++)
+		starts[day] = dashie_day_start(from + day, metrics->zone);
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
@@ -45,12 +49,20 @@ count_users(Metrics *metrics, DateADT from, DateADT to)
 
 		if (user == NULL || user->anonymous)
 			continue;
-		if (user->signup_counts && user->has_signup && user->signed_up_at >= start &&
-			user->signed_up_at < end)
-			counts[dashie_day_of(user->signed_up_at, metrics->zone) - from].signups++;
-		if (user->converted && user->converted_at >= start && user->converted_at < end)
-			counts[dashie_day_of(user->converted_at, metrics->zone) - from].conversions++;
+		if (user->signup_counts && user->has_signup)
+		{
+			day = dashie_day_search(starts, ndays, user->signed_up_at);
+			if (day >= 0 && day < ndays)
+				counts[day].signups++;
+		}
+		if (user->converted)
+		{
+			day = dashie_day_search(starts, ndays, user->converted_at);
+			if (day >= 0 && day < ndays)
+				counts[day].conversions++;
+		}
 	}
+	pfree(starts);
 	return counts;
 }
 
@@ -208,34 +220,45 @@ first_page_day(DateADT otherwise)
 
 /*
  * dashie_daily_step is one step of the job: days up to yesterday that are
- * missing or changed.  After them come, where they are wanted, the steps that
- * verify those days.
+ * missing or changed.  The last of them fills geographic_stats as well, where
+ * that is enabled: both need the same look at every user.  After them come,
+ * where they are wanted, the steps that verify those days.
  */
 bool
 dashie_daily_step(JobStep *step)
 {
 	DashieGuard guard = *step->guard;
 	Oid daily = dashie_enabled_oid_required("daily_metrics");
+	Oid geographic;
 	Metrics *metrics;
 	bool more = false;
 	DateADT from;
+	DateADT yesterday;
 	DateADT to;
 
 	if (verify_night_begun(step))
 		return verify_night(step, daily);
+	geographic = geographic_beside(daily);
 	metrics = metrics_open(&guard, daily, false);
 	metrics->writes_all_rows = true;
-	to = metrics->today - 1;
+	yesterday = metrics->today - 1;
+	to = OidIsValid(geographic) ? metrics->today : yesterday;
 	metrics_absorb_marks(metrics);
 	from = metrics_first_day(metrics);
 	if (from <= to)
 	{
 		DateADT first = first_page_day(from);
 		bool *computed = MemoryContextAllocZero(metrics->context, to - first + 1);
+		bool left;
 
 		more = metrics_catch_up(metrics, from, to, step, computed + (from - first));
-		step->rows += daily_write_rows(metrics, daily, first, to, computed);
-		more = verify_night_plan(step, first, to, computed, more);
+		if (!more && OidIsValid(geographic))
+			/* also what has changed since its turn */
+			metrics_bring_up(metrics, from, to, false, false, &left, computed + (from - first));
+		step->rows += daily_write_rows(metrics, daily, first, yesterday, computed);
+		if (!more && OidIsValid(geographic))
+			step->rows += geographic_write_beside(metrics, geographic);
+		more = verify_night_plan(step, first, yesterday, computed, more);
 	}
 	metrics_close(metrics);
 	return more;

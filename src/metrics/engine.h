@@ -43,38 +43,36 @@ country_index(CountryCode country)
 	return ((country >> 8) - 'A') * 26 + ((country & 0xFF) - 'A');
 }
 
+/* One line of the processor's cache: a run goes to every user several times. */
 typedef struct UserEntry
 {
 	pg_uuid_t id; /* meaningless for a departed user */
 	int32 number;
-	bool departed; /* no row in auth.users any more */
-	bool deleted;  /* a row marked as deleted */
-	bool anonymous;
-	bool signup_counts;
-	bool has_signup;
-	bool converted;
-	bool seen;	   /* in this run's pass over auth.users */
-	bool is_new;   /* to be inserted */
-	bool changed;  /* to be updated */
-	bool rederive; /* country must be looked up anew */
-	bool recount;  /* known before, and counts differently now */
-	bool restored; /* was marked as deleted when last seen */
 	CountryCode country;
+	bool departed : 1; /* no row in auth.users any more */
+	bool deleted : 1;  /* a row marked as deleted */
+	bool anonymous : 1;
+	bool signup_counts : 1;
+	bool has_signup : 1;
+	bool converted : 1;
+	bool seen : 1;	   /* in this run's pass over auth.users */
+	bool is_new : 1;   /* to be inserted */
+	bool changed : 1;  /* to be updated */
+	bool rederive : 1; /* country must be looked up anew */
+	bool recount : 1;  /* known before, and counts differently now */
+	bool restored : 1; /* was marked as deleted when last seen */
 	TimestampTz signed_up_at;
 	TimestampTz converted_at;
-	TimestampTz country_at; /* start of the session that the country is from */
-	pg_uuid_t country_session;
+	TimestampTz country_at;	   /* start of the session that the country is from */
+	pg_uuid_t country_session; /* its id; 0 where an earlier run read it */
 } UserEntry;
 
 /* A dashboard with one of its users; nearly always it has one. */
 typedef struct DashboardEntry
 {
-	pg_uuid_t id;
-	int32 number;
-	int32 user_number;
-	bool is_new;
-	struct DashboardEntry *first; /* of the entries of this dashboard */
-	struct DashboardEntry *next;
+	int32 user_number; /* 0: there is no such number */
+	int32 first;	   /* of the numbers of this dashboard */
+	int32 next;		   /* 0 after the last */
 } DashboardEntry;
 
 typedef struct PageEntry
@@ -160,21 +158,24 @@ typedef struct Metrics
 	bool has_signups;		/* auth.users has created_at */
 	TimestampTz last_pass;
 	bool has_last_pass;
+	TimestampTz geographic_at; /* DT_NOBEGIN: never */
 	int32 next_user;
 	int32 next_dashboard;
 	int32 max_user; /* what is above was not given by us */
 	int32 max_dashboard;
 	NumberSlab user_slab;
-	NumberSlab dashboard_slab;
 	struct uuid_map_hash *users; /* user id -> number, of those who are there */
 	UserEntry **by_number;		 /* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
-	struct uuid_map_hash *dashboards; /* dashboard id -> number of its first entry */
-	DashboardEntry **dashboard_by_number;
+	struct uuid_map_hash *dashboards; /* dashboard id -> the first of its numbers */
+	DashboardEntry *dashboard_by_number;
 	int32 dashboard_by_number_size;
+	int32 first_new_dashboard; /* from here on the numbers were given in this run */
+	pg_uuid_t *new_dashboards;
+	int32 new_dashboards_size;
 } Metrics;
 
 /* engine.c */
@@ -206,7 +207,7 @@ extern void numbers_store(Metrics *metrics);
 /* number.c */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
 extern int32 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number);
-extern DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
+extern const DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
 
 /* Has a row that is not marked as deleted. */
 static inline bool
@@ -276,6 +277,10 @@ metrics_catch_up(Metrics *metrics, DateADT from, DateADT to, JobStep *step, bool
 /* daily.c */
 extern int64
 daily_write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bool *computed);
+
+/* geographic.c */
+extern Oid geographic_beside(Oid daily);
+extern int64 geographic_write_beside(Metrics *metrics, Oid geographic);
 
 /* average.c */
 extern Datum average_minutes(int64 microseconds, int64 count); /* numeric, two decimals */

@@ -27,6 +27,7 @@
 #include "jobs/job.h"
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
+#include "partition/partition.h"
 #include "roadmap/roadmap.h"
 
 PG_FUNCTION_INFO_V1(dashie_refresh_geographic_stats);
@@ -274,17 +275,25 @@ write_countries(Metrics *metrics, Oid geographic, const CountryCounts *counts,
 }
 
 /* The statistics as of a day whose pages, like all others, are up to date. */
-static int64
-write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
+typedef struct Statistics
 {
+	Metrics *metrics;
+	Oid geographic;
+	DateADT as_of;
+	int64 changed; /* out: rows */
+} Statistics;
+
+static void
+write_statistics(void *arg)
+{
+	Statistics *statistics = arg;
+	Metrics *metrics = statistics->metrics;
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 	CountryCounts *counts = palloc0(COUNTRIES * sizeof(CountryCounts));
 	CountrySum *sums = palloc0(COUNTRIES * sizeof(CountrySum));
-	UserSet *active = read_window(metrics, as_of, sums);
+	UserSet *active = read_window(metrics, statistics->as_of, sums);
 	bool has_tiers;
-	int64 changed;
 
-	countries_future(metrics);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
 		UserEntry *user = metrics->by_number[number];
@@ -304,9 +313,60 @@ write_statistics(Metrics *metrics, Oid geographic, DateADT as_of)
 			(errmsg("trial_users and paid_users are NULL: there is no table public.user_profiles "
 					"that role \"%s\" can read",
 					GetUserNameFromId(GetUserId(), false))));
-	changed = write_countries(metrics, geographic, counts, sums, has_tiers);
+	statistics->changed = write_countries(metrics, statistics->geographic, counts, sums, has_tiers);
 	MemoryContextSwitchTo(old);
-	return changed;
+}
+
+static int64
+write_now(Metrics *metrics, Oid geographic, DateADT as_of)
+{
+	Statistics statistics = {metrics, geographic, as_of, 0};
+
+	countries_future(metrics);
+	write_statistics(&statistics);
+	return statistics.changed;
+}
+
+/*
+ * geographic_beside returns geographic_stats, if the job of daily_metrics may
+ * fill it with the same pass over the users, or InvalidOid.
+ */
+Oid
+geographic_beside(Oid daily)
+{
+	Oid geographic;
+
+	if (!dashie_job_enabled("refresh_geographic_stats"))
+		return InvalidOid;
+	geographic = dashie_enabled_oid("geographic_stats");
+	return OidIsValid(geographic) && dashie_owner_of(geographic) == dashie_owner_of(daily)
+			   ? geographic
+			   : InvalidOid;
+}
+
+/*
+ * geographic_write_beside writes the statistics as of today in the night's run
+ * of daily_metrics.  What fails is left to the job of its own, so that it does
+ * not take the days along.
+ */
+int64
+geographic_write_beside(Metrics *metrics, Oid geographic)
+{
+	Statistics statistics = {metrics, geographic, metrics->today, 0};
+	ErrorData *error;
+
+	countries_future(metrics);
+	error = dashie_attempt(write_statistics, &statistics);
+	if (error == NULL)
+	{
+		metrics->geographic_at = metrics->now;
+		return statistics.changed;
+	}
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+		ReThrowError(error);
+	ereport(LOG, (errmsg("geographic_stats is left to the job \"refresh_geographic_stats\": %s",
+						 error->message)));
+	return 0;
 }
 
 Datum
@@ -329,10 +389,19 @@ dashie_refresh_geographic_stats(PG_FUNCTION_ARGS)
 	metrics_absorb_marks(metrics);
 	metrics_bring_up(metrics, metrics_first_day(metrics), metrics->today, false, false, &more,
 					 NULL);
-	changed = write_statistics(metrics, geographic, as_of);
+	changed = write_now(metrics, geographic, as_of);
 	metrics_close(metrics);
 	dashie_leave(&guard);
 	PG_RETURN_INT32((int32) changed);
+}
+
+/* Whether the night's run of daily_metrics did it since this job last ran by the clock. */
+static bool
+done_beside(Metrics *metrics, const JobStep *step)
+{
+	numbers_bounds(metrics);
+	return step->number == 0 && metrics->geographic_at > step->since &&
+		   metrics->geographic_at > metrics->now - USECS_PER_DAY;
 }
 
 /*
@@ -349,6 +418,11 @@ dashie_geographic_step(JobStep *step)
 	bool *computed;
 	bool more;
 
+	if (done_beside(metrics, step))
+	{
+		metrics_close(metrics);
+		return false;
+	}
 	metrics_absorb_marks(metrics);
 	from = metrics_first_day(metrics);
 	computed = MemoryContextAllocZero(metrics->context, metrics->today - from + 1);
@@ -359,7 +433,7 @@ dashie_geographic_step(JobStep *step)
 
 		/* also what has changed since its turn */
 		metrics_bring_up(metrics, from, metrics->today, false, false, &left, NULL);
-		step->rows += write_statistics(metrics, geographic, metrics->today);
+		step->rows += write_now(metrics, geographic, metrics->today);
 	}
 	metrics_close(metrics);
 	return more;

@@ -18,23 +18,23 @@
 #include "metrics/numbers.h"
 
 #define SLAB_ENTRIES 1024
+#define ENTRY_ALIGNMENT sizeof(UserEntry)
 #define PREFETCH_AHEAD 16
 
-/* The slot of a number in an array of pointers that grows as needed. */
-static void **
-slot_of_number(Metrics *metrics, void ***array, int32 *size, int32 number)
-{
-	if (number >= *size)
-	{
-		Size new_size = Max((Size) number + 1, (Size) *size * 2);
+StaticAssertDecl(sizeof(UserEntry) == 64, "a user takes more than a cache line");
 
-		*array = *array == NULL
-					 ? MemoryContextAllocHuge(metrics->context, new_size * sizeof(void *))
-					 : repalloc_huge(*array, new_size * sizeof(void *));
-		memset(*array + *size, 0, (new_size - *size) * sizeof(void *));
-		*size = (int32) new_size;
-	}
-	return &(*array)[number];
+/* Makes an array have a place for the number; what is added is zero. */
+static void
+make_place(Metrics *metrics, void **array, int32 *size, Size element, int32 number)
+{
+	Size new_size = Max((Size) number + 1, (Size) *size * 2);
+
+	if (number < *size)
+		return;
+	*array = *array == NULL ? MemoryContextAllocHuge(metrics->context, new_size * element)
+							: repalloc_huge(*array, new_size * element);
+	memset((char *) *array + *size * element, 0, (new_size - *size) * element);
+	*size = (int32) new_size;
 }
 
 static void *
@@ -44,7 +44,9 @@ take_entry(Metrics *metrics, NumberSlab *slab, Size size)
 
 	if (slab->left == 0)
 	{
-		slab->next = MemoryContextAllocZero(metrics->context, SLAB_ENTRIES * size);
+		slab->next =
+			MemoryContextAllocZero(metrics->context, SLAB_ENTRIES * size + ENTRY_ALIGNMENT);
+		slab->next = (char *) TYPEALIGN(ENTRY_ALIGNMENT, slab->next);
 		slab->left = SLAB_ENTRIES;
 	}
 	entry = slab->next;
@@ -59,9 +61,8 @@ take_entry(Metrics *metrics, NumberSlab *slab, Size size)
 void
 numbers_presize(Metrics *metrics, int32 highest)
 {
-	if (highest > 0)
-		(void) slot_of_number(metrics, (void ***) &metrics->by_number, &metrics->by_number_size,
-							  highest);
+	make_place(metrics, (void **) &metrics->by_number, &metrics->by_number_size,
+			   sizeof(UserEntry *), highest);
 }
 
 UserEntry *
@@ -73,8 +74,8 @@ numbers_new_user(Metrics *metrics)
 void
 numbers_index_user(Metrics *metrics, UserEntry *user)
 {
-	*slot_of_number(metrics, (void ***) &metrics->by_number, &metrics->by_number_size,
-					user->number) = user;
+	numbers_presize(metrics, user->number);
+	metrics->by_number[user->number] = user;
 }
 
 /*
@@ -112,53 +113,31 @@ numbers_map_users(Metrics *metrics)
 	}
 }
 
-DashboardEntry *
-numbers_new_dashboard(Metrics *metrics)
-{
-	return take_entry(metrics, &metrics->dashboard_slab, sizeof(DashboardEntry));
-}
-
+/* Makes a number known that a dashboard has with one of its users. */
 void
-numbers_index_dashboard(Metrics *metrics, DashboardEntry *dashboard)
-{
-	*slot_of_number(metrics, (void ***) &metrics->dashboard_by_number,
-					&metrics->dashboard_by_number_size, dashboard->number) = dashboard;
-}
-
-static void
-map_dashboard(Metrics *metrics, DashboardEntry *dashboard)
+numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number)
 {
 	bool found;
-	UuidSlot *slot = uuid_map_insert(metrics->dashboards, dashboard->id, &found);
+	UuidSlot *slot = uuid_map_insert(metrics->dashboards, *id, &found);
+	DashboardEntry *dashboard;
 
+	make_place(metrics, (void **) &metrics->dashboard_by_number, &metrics->dashboard_by_number_size,
+			   sizeof(DashboardEntry), number);
+	dashboard = &metrics->dashboard_by_number[number];
+	dashboard->user_number = user_number;
 	if (!found)
 	{
-		slot->value = dashboard->number;
-		dashboard->first = dashboard;
+		slot->value = dashboard->first = number;
+		dashboard->next = 0;
 	}
 	else
 	{
-		DashboardEntry *first = metrics->dashboard_by_number[slot->value];
+		DashboardEntry *first = &metrics->dashboard_by_number[slot->value];
 
-		dashboard->first = first;
+		dashboard->first = slot->value;
 		dashboard->next = first->next;
-		first->next = dashboard;
+		first->next = number;
 		metrics->dashboards_shared = true;
-	}
-}
-
-void
-numbers_map_dashboards(Metrics *metrics)
-{
-	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
-	{
-		int32 ahead = number + PREFETCH_AHEAD;
-
-		if (ahead < metrics->dashboard_by_number_size &&
-			metrics->dashboard_by_number[ahead] != NULL)
-			uuid_map_prefetch(metrics->dashboards, &metrics->dashboard_by_number[ahead]->id);
-		if (metrics->dashboard_by_number[number] != NULL)
-			map_dashboard(metrics, metrics->dashboard_by_number[number]);
 	}
 }
 
@@ -180,11 +159,29 @@ numbers_user(Metrics *metrics, const pg_uuid_t *id)
 	return user != NULL && !user->departed ? user : NULL;
 }
 
-DashboardEntry *
+/* NULL if unknown; good until the next dashboard is asked for. */
+const DashboardEntry *
 numbers_dashboard_by_number(Metrics *metrics, int32 number)
 {
 	numbers_load_dashboards(metrics);
-	return number < metrics->dashboard_by_number_size ? metrics->dashboard_by_number[number] : NULL;
+	return number < metrics->dashboard_by_number_size &&
+				   metrics->dashboard_by_number[number].user_number != 0
+			   ? &metrics->dashboard_by_number[number]
+			   : NULL;
+}
+
+static int32
+new_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
+{
+	int32 number = numbers_take_next(&metrics->next_dashboard, "dashboards");
+	int32 nth = number - metrics->first_new_dashboard;
+
+	metrics->max_dashboard = Max(metrics->max_dashboard, number);
+	make_place(metrics, (void **) &metrics->new_dashboards, &metrics->new_dashboards_size,
+			   sizeof(pg_uuid_t), nth);
+	metrics->new_dashboards[nth] = *id;
+	numbers_add_dashboard(metrics, id, number, user_number);
+	return number;
 }
 
 /*
@@ -194,24 +191,11 @@ numbers_dashboard_by_number(Metrics *metrics, int32 number)
 int32
 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 {
-	DashboardEntry *dashboard;
 	int32 number;
 
 	numbers_load_dashboards(metrics);
 	number = uuid_map_get(metrics->dashboards, id);
-	dashboard = number > 0 ? metrics->dashboard_by_number[number] : NULL;
-	while (dashboard != NULL && dashboard->user_number != user_number)
-		dashboard = dashboard->next;
-	if (dashboard == NULL)
-	{
-		dashboard = numbers_new_dashboard(metrics);
-		dashboard->id = *id;
-		dashboard->number = numbers_take_next(&metrics->next_dashboard, "dashboards");
-		metrics->max_dashboard = Max(metrics->max_dashboard, dashboard->number);
-		dashboard->user_number = user_number;
-		dashboard->is_new = true;
-		numbers_index_dashboard(metrics, dashboard);
-		map_dashboard(metrics, dashboard);
-	}
-	return dashboard->number;
+	while (number != 0 && metrics->dashboard_by_number[number].user_number != user_number)
+		number = metrics->dashboard_by_number[number].next;
+	return number != 0 ? number : new_dashboard(metrics, id, user_number);
 }

@@ -28,8 +28,11 @@
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
 
-/* How far numbers may lie above the rows that have them: an array of 80 MB. */
+/* How far numbers may lie above the rows that have them: arrays of 80 and 120 MB. */
 #define SPARSE_NUMBERS 10000000
+
+/* Rows whose places in a map are asked for before the first is looked up. */
+#define BATCH 64
 
 /* More rows than this fit into no block: none is shorter than 32 bytes. */
 #define ROWS_PER_BLOCK (BLCKSZ / 32)
@@ -68,7 +71,7 @@ next_number(int column, const char *what, int32 limit)
 void
 numbers_bounds(Metrics *metrics)
 {
-	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	bool isnull;
 	Datum value;
 
@@ -77,8 +80,9 @@ numbers_bounds(Metrics *metrics)
 	metrics->max_user = limit_of("user_number");
 	metrics->max_dashboard = limit_of("dashboard_number");
 	dashie_query_begin();
-	if (dashie_query("SELECT next_user, next_dashboard, last_pass FROM dashie.metrics_state", 0,
-					 NULL, NULL, NULL) != 1)
+	if (dashie_query("SELECT next_user, next_dashboard, last_pass, geographic_at"
+					 " FROM dashie.metrics_state",
+					 0, NULL, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table \"dashie.metrics_state\" has lost its row"),
 						errhint("Run SELECT dashie.enable('daily_metrics').")));
@@ -89,23 +93,25 @@ numbers_bounds(Metrics *metrics)
 	metrics->has_last_pass = !isnull;
 	if (!isnull)
 		metrics->last_pass = DatumGetTimestampTz(value);
+	value = dashie_field(0, 4, &isnull);
+	metrics->geographic_at = isnull ? DT_NOBEGIN : DatumGetTimestampTz(value);
 	dashie_query_end();
 	metrics->bounds_loaded = true;
 }
 
-static int32
-checked_number(Datum value, bool isnull, int32 max, void *const *array, int32 size,
-			   const char *table)
+static void
+require_number(int32 number, int32 max, const char *table)
 {
-	int32 number = DatumGetInt32(value);
+	if (number <= 0 || number > max)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid number %d in dashie.%s", number, table)));
+}
 
-	if (isnull || number <= 0 || number > max)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("invalid number %d in dashie.%s", isnull ? 0 : number, table)));
-	if (number < size && array[number] != NULL)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("number %d is twice in dashie.%s", number, table)));
-	return number;
+static void
+number_is_twice(int32 number, const char *table)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("number %d is twice in dashie.%s", number, table)));
 }
 
 static void
@@ -134,9 +140,10 @@ load_user_numbers(Metrics *metrics)
 		Datum value;
 
 		value = dashie_scan_get(scan, &columns[0], &isnull);
-		user->number =
-			checked_number(value, isnull, metrics->max_user, (void **) metrics->by_number,
-						   metrics->by_number_size, "user_number");
+		user->number = isnull ? 0 : DatumGetInt32(value);
+		require_number(user->number, metrics->max_user, "user_number");
+		if (numbers_by_number(metrics, user->number) != NULL)
+			number_is_twice(user->number, "user_number");
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		user->departed = isnull;
 		if (!isnull)
@@ -158,6 +165,32 @@ load_user_numbers(Metrics *metrics)
 	numbers_map_users(metrics);
 }
 
+/* A row of dashie.dashboard_number. */
+typedef struct NumberedDashboard
+{
+	pg_uuid_t id;
+	int32 number;
+	int32 user_number;
+} NumberedDashboard;
+
+static void
+add_dashboards(Metrics *metrics, const NumberedDashboard *batch, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		require_number(batch[i].number, metrics->max_dashboard, "dashboard_number");
+		if (batch[i].number < metrics->dashboard_by_number_size &&
+			metrics->dashboard_by_number[batch[i].number].user_number != 0)
+			number_is_twice(batch[i].number, "dashboard_number");
+		if (batch[i].user_number <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("invalid number %d in dashie.dashboard_number", batch[i].number)));
+		numbers_add_dashboard(metrics, &batch[i].id, batch[i].number, batch[i].user_number);
+		metrics->next_dashboard = Max(metrics->next_dashboard, batch[i].number + 1);
+	}
+}
+
 /*
  * numbers_load_dashboards is called by whoever asks for a dashboard: a night
  * without any reads none.
@@ -170,6 +203,8 @@ numbers_load_dashboards(Metrics *metrics)
 		{"dashboard_id", UUIDOID, true, 0},
 		{"user_number", INT4OID, true, 0},
 	};
+	NumberedDashboard batch[BATCH];
+	int n = 0;
 	Relation rel;
 	DashieScan *scan;
 
@@ -183,32 +218,32 @@ numbers_load_dashboards(Metrics *metrics)
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		DashboardEntry *dashboard = numbers_new_dashboard(metrics);
+		NumberedDashboard *dashboard = &batch[n];
 		const pg_uuid_t *id;
 		bool isnull;
 		Datum value;
 
 		value = dashie_scan_get(scan, &columns[0], &isnull);
-		dashboard->number = checked_number(value, isnull, metrics->max_dashboard,
-										   (void **) metrics->dashboard_by_number,
-										   metrics->dashboard_by_number_size, "dashboard_number");
+		dashboard->number = isnull ? 0 : DatumGetInt32(value);
+		value = dashie_scan_get(scan, &columns[2], &isnull);
+		dashboard->user_number = isnull ? 0 : DatumGetInt32(value);
 		id = dashie_scan_uuid(scan, &columns[1]);
-		dashboard->user_number = DatumGetInt32(dashie_scan_get(scan, &columns[2], &isnull));
 		if (id == NULL)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("number %d in dashie.dashboard_number has no dashboard",
 								   dashboard->number)));
-		if (dashboard->user_number <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("invalid number %d in dashie.dashboard_number", dashboard->number)));
 		dashboard->id = *id;
-		numbers_index_dashboard(metrics, dashboard);
-		metrics->next_dashboard = Max(metrics->next_dashboard, dashboard->number + 1);
+		uuid_map_prefetch(metrics->dashboards, &dashboard->id);
+		if (++n == BATCH)
+		{
+			add_dashboards(metrics, batch, n);
+			n = 0;
+		}
 	}
+	add_dashboards(metrics, batch, n);
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
-	numbers_map_dashboards(metrics);
+	metrics->first_new_dashboard = metrics->next_dashboard;
 }
 
 /*
@@ -252,8 +287,6 @@ typedef struct SeenUser
 	bool deleted;
 	TimestampTz signed_up_at;
 } SeenUser;
-
-#define SEEN_BATCH 64
 
 /*
  * is_another says whether the row under a known id is that of somebody who
@@ -362,7 +395,7 @@ look_at_users(Metrics *metrics)
 	};
 	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
 										ACL_SELECT, false);
-	SeenUser batch[SEEN_BATCH];
+	SeenUser batch[BATCH];
 	int n = 0;
 	DashieScan *scan;
 
@@ -387,7 +420,7 @@ look_at_users(Metrics *metrics)
 		seen->anonymous = !isnull && DatumGetBool(value);
 		(void) dashie_scan_get(scan, &columns[3], &isnull);
 		seen->deleted = !isnull;
-		if (++n == SEEN_BATCH)
+		if (++n == BATCH)
 		{
 			look_at_batch(metrics, batch, n);
 			n = 0;

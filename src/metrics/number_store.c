@@ -88,18 +88,15 @@ store_dashboards(Metrics *metrics, int count)
 	DashieArrays rows;
 
 	dashie_arrays_init(&rows, types, lengthof(types), count);
-	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
+	for (int row = 0; row < count; row++)
 	{
-		DashboardEntry *dashboard = metrics->dashboard_by_number[number];
-		int row = rows.nrows;
+		int32 number = metrics->first_new_dashboard + row;
 
-		if (dashboard == NULL || !dashboard->is_new)
-			continue;
-		rows.values[0][row] = Int32GetDatum(dashboard->number);
-		rows.values[1][row] = UUIDPGetDatum(&dashboard->id);
-		rows.values[2][row] = Int32GetDatum(dashboard->user_number);
-		rows.nrows++;
+		rows.values[0][row] = Int32GetDatum(number);
+		rows.values[1][row] = UUIDPGetDatum(&metrics->new_dashboards[row]);
+		rows.values[2][row] = Int32GetDatum(metrics->dashboard_by_number[number].user_number);
 	}
+	rows.nrows = count;
 	insert_rows("dashboard_number", columns, &rows,
 				"INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
 				" SELECT * FROM unnest($1, $2, $3)");
@@ -116,9 +113,8 @@ numbers_store(Metrics *metrics)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	int new_users = 0;
 	int changed_users = 0;
-	int new_dashboards = 0;
-	Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
-	Datum values[3];
+	Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum values[4];
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
@@ -129,24 +125,20 @@ numbers_store(Metrics *metrics)
 		else if (user != NULL && user->changed)
 			changed_users++;
 	}
-	for (int32 number = 0; number < metrics->dashboard_by_number_size; number++)
-		if (metrics->dashboard_by_number[number] != NULL &&
-			metrics->dashboard_by_number[number]->is_new)
-			new_dashboards++;
-
 	store_users(metrics, false, changed_users);
 	store_users(metrics, true, new_users);
-	store_dashboards(metrics, new_dashboards);
+	if (metrics->dashboards_loaded)
+		store_dashboards(metrics, metrics->next_dashboard - metrics->first_new_dashboard);
 	countries_store(metrics);
 
 	values[0] = Int32GetDatum(metrics->next_user);
 	values[1] = Int32GetDatum(metrics->next_dashboard);
 	values[2] = TimestampTzGetDatum(metrics->now);
+	values[3] = TimestampTzGetDatum(metrics->geographic_at);
 	dashie_query_begin();
-	dashie_query(
-		"UPDATE dashie.metrics_state SET next_user = $1, next_dashboard = $2, last_pass = $3"
-		" WHERE only_row",
-		3, types, values, NULL);
+	dashie_query("UPDATE dashie.metrics_state SET next_user = $1, next_dashboard = $2,"
+				 " last_pass = $3, geographic_at = nullif($4, '-infinity') WHERE only_row",
+				 4, types, values, NULL);
 	dashie_query_end();
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);

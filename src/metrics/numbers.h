@@ -17,9 +17,8 @@ extern UserEntry *numbers_new_user(Metrics *metrics);			   /* zeroed, not yet to
 extern void numbers_index_user(Metrics *metrics, UserEntry *user); /* by its number */
 extern void numbers_map_user(Metrics *metrics, UserEntry *user);   /* by its id */
 extern void numbers_map_users(Metrics *metrics);
-extern DashboardEntry *numbers_new_dashboard(Metrics *metrics);
-extern void numbers_index_dashboard(Metrics *metrics, DashboardEntry *dashboard);
-extern void numbers_map_dashboards(Metrics *metrics);
+extern void
+numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number);
 extern int32 numbers_take_next(int32 *next, const char *what);
 
 /*
@@ -38,27 +37,13 @@ numbers_prefetch_user(Metrics *metrics, const pg_uuid_t *id)
 	int32 number = uuid_map_get(metrics->users, id);
 
 	if (number > 0)
-	{
-		const char *entry = (const char *) metrics->by_number[number];
-
-		__builtin_prefetch(entry);
-		__builtin_prefetch(entry + 64);
-	}
-}
-
-static inline void
-numbers_prefetch_dashboard_slot(Metrics *metrics, const pg_uuid_t *id)
-{
-	__builtin_prefetch(metrics->dashboard_by_number + uuid_map_get(metrics->dashboards, id));
+		__builtin_prefetch(metrics->by_number[number]);
 }
 
 static inline void
 numbers_prefetch_dashboard(Metrics *metrics, const pg_uuid_t *id)
 {
-	int32 number = uuid_map_get(metrics->dashboards, id);
-
-	if (number > 0)
-		__builtin_prefetch(metrics->dashboard_by_number[number]);
+	__builtin_prefetch(metrics->dashboard_by_number + uuid_map_get(metrics->dashboards, id));
 }
 
 #endif /* DASHIE_NUMBERS_H */

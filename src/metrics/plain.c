@@ -361,7 +361,7 @@ compare_dashboards(Proof *proof, const Pair *pairs, int64 npairs)
 	members = user_set_members(proof->page->dashboards, metrics->max_dashboard, &count);
 	for (int64 i = 0; i < count; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+		const DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
 		if (dashboard != NULL && !numbers_gone(metrics, dashboard->user_number))
 			roaring_bitmap_add(page_dashboards, members[i]);

@@ -200,9 +200,9 @@ count_dashboards(Metrics *metrics, const DayPage *page)
 
 	for (int64 i = 0; i < count; i++)
 	{
-		DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
+		const DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);
 
-		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first->number : members[i]);
+		roaring_bitmap_add(distinct, dashboard != NULL ? dashboard->first : members[i]);
 	}
 	return (int64) roaring_bitmap_get_cardinality(distinct);
 }

@@ -7,7 +7,8 @@ CREATE TABLE IF NOT EXISTS dashie.metrics_state (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
 	next_user integer NOT NULL DEFAULT 1,
 	next_dashboard integer NOT NULL DEFAULT 1,
-	last_pass timestamptz -- when all users were last looked at
+	last_pass timestamptz,    -- when all users were last looked at
+	geographic_at timestamptz -- when the night's job last filled geographic_stats as well
 );
 INSERT INTO dashie.metrics_state (only_row) VALUES (true) ON CONFLICT DO NOTHING;
 
@@ -30,7 +31,7 @@ CREATE INDEX IF NOT EXISTS user_number_anonymous ON dashie.user_number (number) 
 CREATE TABLE IF NOT EXISTS dashie.user_country (
 	first integer PRIMARY KEY,       -- number of the row's first user
 	codes bytea NOT NULL,            -- the country of their latest session that has one
-	latest bytea NOT NULL            -- start and id of that session
+	latest bytea NOT NULL            -- start of that session
 );
 ALTER TABLE dashie.user_country ALTER codes SET STORAGE EXTERNAL, ALTER latest SET STORAGE EXTERNAL;
 
