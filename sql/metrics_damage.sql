@@ -27,6 +27,10 @@ BEGIN; UPDATE dashie.dashboard_number SET number = 2147483647; EXECUTE refresh; 
 BEGIN; UPDATE dashie.dashboard_number SET user_number = -2000000000; EXECUTE refresh; ROLLBACK;
 -- a set of one run that is far above all numbers
 BEGIN; UPDATE dashie.day_page SET active = '\x3b30000001ff7fffff01000000ffff'; EXECUTE refresh; ROLLBACK;
+-- a page that cannot be read is made anew once its row is gone
+BEGIN; UPDATE dashie.day_page SET entries = '\xff' WHERE day = '2026-03-10'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.day_page SET entries = '\xff' WHERE day = '2026-03-10'; DELETE FROM dashie.day_page WHERE day = '2026-03-10'; EXECUTE refresh;
+SELECT date, total_sessions FROM public.daily_metrics WHERE date = '2026-03-10'; ROLLBACK;
 -- NULL where there is none
 BEGIN; ALTER TABLE dashie.dashboard_number ALTER dashboard_id DROP NOT NULL; UPDATE dashie.dashboard_number SET dashboard_id = NULL; EXECUTE refresh; ROLLBACK;
 BEGIN; ALTER TABLE dashie.heartbeat_seen ALTER user_id DROP NOT NULL, ALTER dashboard_id DROP NOT NULL;

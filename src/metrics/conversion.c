@@ -81,11 +81,12 @@ conversions_load(Metrics *metrics)
 		first[number] = DT_NOEND;
 
 	dashie_query_begin();
-	nrows = dashie_query(psprintf("SELECT user_id, event_data->>'created', created_at FROM %s"
-								  " WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
-								  " AND processing_status = 'processed' AND user_id IS NOT NULL",
-								  dashie_relation_name(metrics->stripe_rel)),
-						 0, NULL, NULL, NULL);
+	nrows = metrics_query(metrics,
+						  psprintf("SELECT user_id, event_data->>'created', created_at FROM %s"
+								   " WHERE old_tier = 'trial' AND new_tier IN ('basic', 'pro')"
+								   " AND processing_status = 'processed' AND user_id IS NOT NULL",
+								   dashie_relation_name(metrics->stripe_rel)),
+						  0, NULL, NULL);
 	dashie_query_types(lengthof(columns), columns);
 	for (uint64 row = 0; row < nrows; row++)
 	{

@@ -199,7 +199,7 @@ ask_pages(Metrics *metrics, UserEntry **users, int nusers)
 	Oid type = DATEOID;
 
 	dashie_query_begin();
-	dashie_query("SELECT min(day) FROM dashie.day_page", 0, NULL, NULL, NULL);
+	metrics_query(metrics, "SELECT min(day) FROM dashie.day_page", 0, NULL, NULL);
 	dashie_query_types(1, &type);
 	oldest = DatumGetDateADT(dashie_field(0, 1, &isnull));
 	oldest = Max(oldest, DASHIE_MIN_DAY);

@@ -101,8 +101,8 @@ countries_load(Metrics *metrics)
 	metrics->country_blocks =
 		MemoryContextAllocZero(metrics->context, metrics->country_nblocks * sizeof(CountryBlock));
 	dashie_query_begin();
-	nrows =
-		dashie_query("SELECT first, codes, latest FROM dashie.user_country", 0, NULL, NULL, NULL);
+	nrows = metrics_query(metrics, "SELECT first, codes, latest FROM dashie.user_country", 0, NULL,
+						  NULL);
 	dashie_query_types(lengthof(types), types);
 	for (uint64 row = 0; row < nrows; row++)
 	{
@@ -229,8 +229,8 @@ countries_codes(Metrics *metrics, int32 *size)
 
 	numbers_bounds(metrics);
 	dashie_query_begin();
-	nrows = dashie_query("SELECT first, codes FROM dashie.user_country ORDER BY first DESC", 0,
-						 NULL, NULL, NULL);
+	nrows = metrics_query(
+		metrics, "SELECT first, codes FROM dashie.user_country ORDER BY first DESC", 0, NULL, NULL);
 	dashie_query_types(lengthof(types), types);
 	if (nrows > 0)
 		nblocks = block_number(metrics, 0) + 1;

@@ -271,8 +271,8 @@ metrics_first_day(Metrics *metrics)
 	day = dashie_day_of(first, metrics->zone);
 
 	dashie_query_begin();
-	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types, &page_from,
-				 NULL);
+	metrics_query(metrics, "SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &page_types,
+				  &page_from);
 	dashie_query_types(1, &page_types);
 	page_from = dashie_field(0, 1, &no_page);
 	if (!no_page)

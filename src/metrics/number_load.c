@@ -80,9 +80,10 @@ numbers_bounds(Metrics *metrics)
 	metrics->max_user = limit_of("user_number");
 	metrics->max_dashboard = limit_of("dashboard_number");
 	dashie_query_begin();
-	if (dashie_query("SELECT next_user, next_dashboard, last_pass, geographic_at"
-					 " FROM dashie.metrics_state",
-					 0, NULL, NULL, NULL) != 1)
+	if (metrics_query(metrics,
+					  "SELECT next_user, next_dashboard, last_pass, geographic_at"
+					  " FROM dashie.metrics_state",
+					  0, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table \"dashie.metrics_state\" has lost its row"),
 						errhint("Run SELECT dashie.enable('daily_metrics').")));

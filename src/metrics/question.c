@@ -132,28 +132,34 @@ plan_days(Metrics *metrics, DateADT from, DateADT to, bool *compute, bool *known
 	return lost;
 }
 
-static UserSet *
-anonymous_users(Metrics *metrics)
+const UserSet *
+question_anonymous(Question *question)
 {
-	UserSet *anonymous = user_set_create();
+	Metrics *metrics = question->metrics;
+	MemoryContext old;
 	Oid type = INT4OID;
 	uint64 nrows;
 
+	if (question->anonymous != NULL)
+		return question->anonymous;
+	old = MemoryContextSwitchTo(metrics->context);
+	question->anonymous = user_set_create();
+	MemoryContextSwitchTo(old);
 	if (metrics->users_loaded)
 	{
 		for (int32 number = 0; number < metrics->by_number_size; number++)
 			if (metrics->by_number[number] != NULL && metrics->by_number[number]->anonymous)
-				roaring_bitmap_add(anonymous, number);
-		return anonymous;
+				roaring_bitmap_add(question->anonymous, number);
+		return question->anonymous;
 	}
 	dashie_query_begin();
 	nrows = metrics_query(metrics, "SELECT number FROM dashie.user_number WHERE anonymous", 0, NULL,
 						  NULL);
 	dashie_query_types(1, &type);
 	for (uint64 row = 0; row < nrows; row++)
-		roaring_bitmap_add(anonymous, DatumGetInt32(dashie_field(row, 1, NULL)));
+		roaring_bitmap_add(question->anonymous, DatumGetInt32(dashie_field(row, 1, NULL)));
 	dashie_query_end();
-	return anonymous;
+	return question->anonymous;
 }
 
 /*
@@ -176,7 +182,6 @@ question_begin(Metrics *metrics, DateADT from, DateADT to)
 	question->lost = plan_days(metrics, from, to, question->compute, question->known);
 	if (memchr(question->compute, true, ndays) != NULL)
 		numbers_load(metrics);
-	question->anonymous = anonymous_users(metrics);
 	MemoryContextSwitchTo(old);
 	return question;
 }
@@ -257,7 +262,7 @@ visit_day(Question *question, DateADT day, UserSet *active, DayVisitor visit, vo
 	if (active == NULL)
 		active = user_set_create();
 	if (!question->raw)
-		roaring_bitmap_andnot_inplace(active, question->anonymous);
+		roaring_bitmap_andnot_inplace(active, question_anonymous(question));
 	visit(arg, day, active);
 }
 

@@ -18,12 +18,12 @@ typedef struct Question
 	Metrics *metrics;
 	DateADT from;
 	DateADT to;
-	bool *compute;	   /* [day - from]: to be read from the rows */
-	bool *known;	   /* [day - from]: neither closed by retention nor without a source */
-	UserSet **settled; /* [day - from]: read from the rows already */
-	UserSet *anonymous;
-	bool raw; /* set by who deals with anonymous users itself: sets come as they are */
-	int lost; /* days that retention closed before they were computed */
+	bool *compute;		/* [day - from]: to be read from the rows */
+	bool *known;		/* [day - from]: neither closed by retention nor without a source */
+	UserSet **settled;	/* [day - from]: read from the rows already */
+	UserSet *anonymous; /* NULL until asked for */
+	bool raw;			/* set by who deals with anonymous users itself: sets come as they are */
+	int lost;			/* days that retention closed before they were computed */
 } Question;
 
 /* A day and its set without anonymous users, which is the visitor's to keep only until it returns;
@@ -40,6 +40,9 @@ extern Metrics *question_open(DashieGuard *guard, Oid owner_rel, const char *arg
 extern void question_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
 
 extern Question *question_begin(Metrics *metrics, DateADT from, DateADT to);
+
+/* The anonymous users. */
+extern const UserSet *question_anonymous(Question *question);
 
 /* Brings the countries of all users up to date, in memory. */
 extern void question_settle_countries(Question *question);
