@@ -140,7 +140,8 @@ sub history
 		my $anonymous = chance(0.15) ? 'true' : 'false';
 
 		# who comes back under the same id is somebody new: their row says so
-		$created = $at->($day, $minute) if $user->{id};
+		$user->{returned} = defined $user->{id};
+		$created = $at->($day, $minute) if $user->{returned};
 		$user->{id} //= $uuid->();
 		$user->{inc} = ++$inc;
 		$user->{dated} = $created ne 'NULL';
@@ -215,6 +216,16 @@ sub history
 		$sign_up->($day, $minute, { email => $user->{email}, id => chance(0.5) && $user->{dated} ? $user->{id} : undef })
 		  if chance(0.5) || !@users;
 	};
+	my $correct = sub {
+		# a permanent user, an earlier sign-up (of who came back under an id it is what
+		# tells the two apart), an account that is there again, where its rows are
+		my $user = pick(@users);
+		my $change = pick(('is_anonymous = NOT is_anonymous') x 2,
+			$user->{returned} ? () : "created_at = created_at - interval '" . int(rand(3000)) . " minutes'",
+			$keep > 30 ? ('deleted_at = NULL') x 2 : ());
+		my $where = $change =~ /deleted/ ? 'deleted_at IS NOT NULL' : "inc = $user->{inc}";
+		$sql .= "UPDATE auth.users SET $change WHERE $where;\n";
+	};
 	my $convert = sub {
 		my ($day, $minute) = @_;
 		my ($id, $user) = ($uuid->(), pick(@users));
@@ -246,7 +257,8 @@ sub history
 		}
 		elsif ($chance < 0.78) { $leave->($day, $minute); }
 		elsif ($chance < 0.80) { $sql .= 'UPDATE auth.users SET deleted_at = ' . $at->($day, $minute) . ' WHERE inc = ' . pick(@users)->{inc} . ";\n"; }
-		elsif ($chance < 0.85)
+		elsif ($chance < 0.83) { $correct->(); }
+		elsif ($chance < 0.87)
 		{
 			my $dashboard = { id => $uuid->() };
 			$sql .= "INSERT INTO public.dashboards (id, user_id, device_name) SELECT '$dashboard->{id}', id, 'tv' FROM auth.users"

@@ -8,7 +8,8 @@
  * and so brings no mark: the numbers of the pages they are in are counted
  * again from their sets, also where the rows are gone.  An account that was
  * marked as deleted and is there again is in no set of the days that were
- * computed in between: those days are computed again.
+ * computed in between, and still in those of days that its sessions have left
+ * meanwhile: all of them are computed again.
  *
  * Called by each run that writes, under its lock, after it looked at the users.
  */
@@ -32,6 +33,7 @@ typedef struct Recount
 	UserSet *users;	 /* whose sign-up or anonymity changed */
 	Datum *restored; /* ids of those who had been marked as deleted */
 	int nrestored;
+	UserSet *restored_users;
 	Bitmapset *touched; /* days of sign-ups and conversions, from DASHIE_MIN_DAY, before today */
 } Recount;
 
@@ -48,6 +50,7 @@ static void
 find_users(Metrics *metrics, Recount *recount)
 {
 	recount->users = user_set_create();
+	recount->restored_users = user_set_create();
 	recount->restored = palloc(Max(metrics->by_number_size, 1) * sizeof(Datum));
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
@@ -62,7 +65,10 @@ find_users(Metrics *metrics, Recount *recount)
 		if (user->recount)
 			roaring_bitmap_add(recount->users, number);
 		if (user->restored)
+		{
 			recount->restored[recount->nrestored++] = UUIDPGetDatum(&user->id);
+			roaring_bitmap_add(recount->restored_users, number);
+		}
 	}
 }
 
@@ -122,6 +128,7 @@ recount_batch(Metrics *metrics, const Recount *recount, DateADT from)
 	MemoryContext context = CurrentMemoryContext;
 	DateADT days[BATCH_DAYS];
 	int32 returning[BATCH_DAYS];
+	bool stale[BATCH_DAYS];
 	int n = 0;
 	uint64 nrows;
 
@@ -139,6 +146,8 @@ recount_batch(Metrics *metrics, const Recount *recount, DateADT from)
 		if (roaring_bitmap_intersect(active, recount->users))
 		{
 			days[n] = day;
+			stale[n] = day >= metrics->first_open_day &&
+					   roaring_bitmap_intersect(active, recount->restored_users);
 			returning[n++] =
 				page_count_returning(metrics, active, dashie_day_start(day, metrics->zone));
 		}
@@ -153,6 +162,9 @@ recount_batch(Metrics *metrics, const Recount *recount, DateADT from)
 		dashie_query("UPDATE dashie.day_page SET returning_users = $2, computed_at = $3"
 					 " WHERE day = $1 AND returning_users <> $2",
 					 3, types, values, NULL);
+		if (stale[i])
+			dashie_query("UPDATE dashie.day_page SET dirty = true WHERE day = $1 AND NOT dirty", 1,
+						 types, values, NULL);
 	}
 	dashie_query_end();
 }

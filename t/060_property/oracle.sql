@@ -9,7 +9,8 @@ SET check_function_bodies = off;
 ALTER TABLE auth.users ADD COLUMN IF NOT EXISTS email text;
 ALTER TABLE auth.users ADD COLUMN inc integer;
 CREATE SCHEMA oracle;
-CREATE TABLE oracle.person (inc integer PRIMARY KEY, anonymous boolean);
+-- as the last look at the accounts that were there saw them
+CREATE TABLE oracle.person (inc integer PRIMARY KEY, anonymous boolean, seen boolean DEFAULT false);
 CREATE TABLE oracle.sessions (id uuid PRIMARY KEY, inc integer, dashboard_id uuid, started_at timestamptz,
 	ended_at timestamptz, last_activity_at timestamptz, country_code text);
 CREATE TABLE oracle.heartbeat (dashboard_id uuid, inc integer, at timestamptz);
@@ -61,8 +62,12 @@ BEGIN
 	END LOOP;
 END $$;
 
--- Sign-ups and conversions of all finished days, which go by users and not by days.
+-- Sign-ups and conversions of all finished days, which go by users and not by
+-- days; who is anonymous, and since when somebody is no new user, likewise.
 CREATE FUNCTION oracle.compute_users(first date, today date, tz text, stripe boolean) RETURNS void LANGUAGE sql AS $$
+	UPDATE oracle.person p SET anonymous = u.is_anonymous, seen = true FROM auth.users u
+		WHERE u.inc = p.inc AND (u.deleted_at IS NULL OR NOT p.seen);
+	UPDATE oracle.active a SET signed_up_at = u.created_at FROM auth.users u WHERE u.inc = a.inc AND u.deleted_at IS NULL;
 	DELETE FROM oracle.signup t WHERE oracle.counts(t.inc);
 	INSERT INTO oracle.signup SELECT oracle.day_of(u.created_at, tz), u.inc FROM auth.users u
 		WHERE u.created_at < oracle.start_of(today, tz) AND u.is_anonymous IS NOT TRUE AND u.deleted_at IS NULL;
