@@ -5,6 +5,7 @@
  *		parse.c		JSON -> events, each accepted or rejected
  *		parents.c	user, session, consent: checked and locked once a batch
  *		target.c	the partitions: duplicates, insert
+ *		index_rows.c	the index entries of what was inserted
  *		track.c		the SQL functions
  */
 #ifndef DASHIE_INGEST_H
@@ -13,6 +14,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/execnodes.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -81,5 +83,9 @@ extern EventTarget *target_open(Relation widget_analytics, bool parents_locked);
 extern void target_store(EventTarget *target, EventBatch *batch, const EventClock *clock);
 extern bool target_incomplete(const EventTarget *target); /* a partition was missing */
 extern void target_close(EventTarget *target);
+
+/* index_rows.c */
+extern bool index_rows_possible(const ResultRelInfo *result);
+extern void index_rows(ResultRelInfo *result, EState *estate, TupleTableSlot **slots, int nrows);
 
 #endif /* DASHIE_INGEST_H */

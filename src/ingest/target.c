@@ -52,8 +52,8 @@
 
 /* How long a device keeps what it could not send. */
 #define DEVICE_BUFFER (48 * USECS_PER_HOUR)
-/* Rows written at once. */
-#define FLUSH_ROWS 1000
+/* Rows written at once: each needs a slot, and some blocks are enough. */
+#define FLUSH_ROWS 128
 
 enum
 {
@@ -87,6 +87,7 @@ typedef struct EventLeaf
 	DashieColumn columns[EVENT_COLUMNS];
 	Relation id_index;
 	ResultRelInfo *result;
+	bool index_rows; /* index by index */
 	TupleTableSlot **slots;
 	int nslots;
 } EventLeaf;
@@ -388,9 +389,11 @@ flush_rows(EventTarget *target, EventLeaf *leaf, int nrows)
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(target->estate);
 
+	if (leaf->index_rows)
+		index_rows(leaf->result, target->estate, leaf->slots, nrows);
 	for (int i = 0; i < nrows; i++)
 	{
-		if (leaf->result->ri_NumIndices > 0)
+		if (!leaf->index_rows && leaf->result->ri_NumIndices > 0)
 			list_free(dashie_insert_index_tuples(leaf->result, leaf->slots[i], target->estate));
 		ExecClearTuple(leaf->slots[i]);
 		ResetPerTupleExprContext(target->estate);
@@ -407,6 +410,7 @@ insert_directly(EventTarget *target, EventLeaf *leaf, EventBatch *batch, int num
 		leaf->result = makeNode(ResultRelInfo);
 		InitResultRelInfo(leaf->result, leaf->rel, 0, NULL, 0);
 		ExecOpenIndices(leaf->result, false);
+		leaf->index_rows = index_rows_possible(leaf->result);
 		leaf->slots = palloc(FLUSH_ROWS * sizeof(TupleTableSlot *));
 	}
 	for (int i = 0; i < batch->nevents; i++)
