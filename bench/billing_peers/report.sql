@@ -1,6 +1,6 @@
 -- The rows of the table: medians over the runs; ratios are those within a run.
 CREATE TEMPORARY TABLE time (section text, way text, run int, events int, seconds float8, server_ms float8);
-\copy time FROM pstdin
+COPY time FROM :'times'
 SELECT format('| %s | %s | %s | %s to %s | %s | %s | %s |', section, way, round(percentile_cont(0.5) WITHIN GROUP (ORDER BY events / seconds)),
 	round(min(events / seconds)), round(max(events / seconds)),
 	round(percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / base_seconds)::numeric, 2),

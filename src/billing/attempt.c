@@ -55,7 +55,7 @@ wait_of_pending(TimestampTz created_at)
 static void
 plan_next(StripeOutcome *outcome, int failures, TimestampTz created_at)
 {
-	int64 wait = dashie_setting_int("stripe_retry_s") * USECS_PER_SEC;
+	int64 wait;
 
 	outcome->retry_count = failures;
 	outcome->next_attempt = 0;
@@ -69,6 +69,7 @@ plan_next(StripeOutcome *outcome, int failures, TimestampTz created_at)
 		outcome->status = "dead";
 		return;
 	}
+	wait = dashie_setting_int("stripe_retry_s") * USECS_PER_SEC;
 	for (int i = 1; i < outcome->retry_count && wait < LONGEST_WAIT; i++)
 		wait *= WAIT_GROWTH;
 	outcome->next_attempt = dashie_now() + Min(wait, LONGEST_WAIT);

@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/uuid.h"
 
 #include "billing/stripe.h"
@@ -131,10 +132,16 @@ find(const DashieGuard *guard, Oid events, const char *condition, Oid type, Datu
 	return found;
 }
 
+/* The index is asked first: nearly every event is new. */
 bool
 stripe_row_find(const DashieGuard *guard, Oid events, const char *event_id, StripeRow *row)
 {
-	return find(guard, events, "stripe_event_id = $1", TEXTOID, CStringGetTextDatum(event_id), row);
+	Relation rel = relation_open(events, NoLock);
+	bool stored = dashie_index_holds(rel, get_attnum(events, "stripe_event_id"), event_id);
+
+	relation_close(rel, NoLock);
+	return stored &&
+		   find(guard, events, "stripe_event_id = $1", TEXTOID, CStringGetTextDatum(event_id), row);
 }
 
 bool

@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/tuptable.h"
@@ -35,11 +36,12 @@ PG_FUNCTION_INFO_V1(dashie_set_stripe_secrets);
 #define MAX_SECRET_LENGTH 255
 #define VAULT_NAME "dashie_stripe_secrets"
 
-/* The extension's own schema, which nobody but its owner can make. */
+/* A schema is cheaper to look for, and nobody but a superuser can make the extension. */
 static bool
 has_vault(void)
 {
-	return OidIsValid(get_extension_oid("supabase_vault", true));
+	return OidIsValid(get_namespace_oid("vault", true)) &&
+		   OidIsValid(get_extension_oid("supabase_vault", true));
 }
 
 /*

@@ -54,11 +54,13 @@ static const struct
 	{"check_function_bodies", "on"},
 };
 
+/* What stands as it should needs no change that is undone afterwards. */
 static void
 pin(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
+	if (strcmp(GetConfigOption(name, false, false), value) != 0)
+		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+								 false);
 }
 
 Oid
@@ -67,33 +69,53 @@ dashie_extension_oid(void)
 	return get_extension_oid("dashie", true);
 }
 
-/*
- * lock_extension keeps DROP EXTENSION and ALTER EXTENSION out until the end of
- * the transaction, and returns the extension's owner.  Taken before any other
- * lock of ours: DROP EXTENSION takes its locks in the same order.
- */
+/* Owner of the extension with that OID; InvalidOid if it is not dashie, or is gone. */
 static Oid
-lock_extension(void)
+owner_of_extension(Oid extension)
 {
-	Oid extension = dashie_extension_oid();
-	Relation catalog;
+	Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
 	Oid owner = InvalidOid;
 
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple) &&
+		strcmp(NameStr(((Form_pg_extension) GETSTRUCT(tuple))->extname), "dashie") == 0)
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return owner;
+}
+
+/*
+ * lock_extension keeps DROP EXTENSION and ALTER EXTENSION out until the end of
+ * the transaction, and returns the extension's owner.  Taken before any other
+ * lock of ours: DROP EXTENSION takes its locks in the same order.
+ *
+ * The OID that the last call found is a guess, which saves looking for the name.
+ */
+static Oid
+lock_extension(void)
+{
+	static Oid extension = InvalidOid;
+	Oid owner = InvalidOid;
+
 	if (OidIsValid(extension))
 	{
 		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		catalog = table_open(ExtensionRelationId, AccessShareLock);
-		ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(extension));
-		scan = systable_beginscan(catalog, ExtensionOidIndexId, true, NULL, 1, &key);
-		tuple = systable_getnext(scan);
-		if (HeapTupleIsValid(tuple))
-			owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-		systable_endscan(scan);
-		table_close(catalog, AccessShareLock);
+		owner = owner_of_extension(extension);
+		if (OidIsValid(owner))
+			return owner;
+	}
+	extension = dashie_extension_oid();
+	if (OidIsValid(extension))
+	{
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		owner = owner_of_extension(extension);
 	}
 	if (!OidIsValid(owner))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

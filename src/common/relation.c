@@ -69,33 +69,52 @@ dashie_relation_open(Oid relid, LOCKMODE lockmode, AclMode rights, bool partitio
 	return rel;
 }
 
+/*
+ * The column of that name, which is often where it was looked for last: "place"
+ * is the index of a column to begin with, and becomes that of the one after it.
+ */
+static Form_pg_attribute
+find_column(TupleDesc desc, const char *name, int *place)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		int index = (*place + i) % desc->natts;
+		Form_pg_attribute attribute = TupleDescAttr(desc, index);
+
+		if (!attribute->attisdropped && strcmp(NameStr(attribute->attname), name) == 0)
+		{
+			*place = index + 1;
+			return attribute;
+		}
+	}
+	return NULL;
+}
+
 void
 dashie_relation_columns(Relation rel, DashieColumn *columns, int ncolumns)
 {
+	int place = 0;
+
 	for (int i = 0; i < ncolumns; i++)
 	{
 		DashieColumn *column = &columns[i];
+		Form_pg_attribute attribute = find_column(RelationGetDescr(rel), column->name, &place);
 
-		column->attnum = get_attnum(RelationGetRelid(rel), column->name);
-		if (column->attnum == InvalidAttrNumber)
-		{
-			if (column->required)
-				ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-								errmsg("table \"%s\" has no column \"%s\"",
-									   RelationGetRelationName(rel), column->name)));
+		column->attnum = InvalidAttrNumber;
+		if (attribute != NULL && attribute->atttypid == column->type)
+			column->attnum = attribute->attnum;
+		else if (!column->required)
 			continue;
-		}
-		if (get_atttype(RelationGetRelid(rel), column->attnum) != column->type)
-		{
-			if (column->required)
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("column \"%s\" of table \"%s\" has type %s, not %s", column->name,
-								RelationGetRelationName(rel),
-								format_type_be(get_atttype(RelationGetRelid(rel), column->attnum)),
-								format_type_be(column->type))));
-			column->attnum = InvalidAttrNumber;
-		}
+		else if (attribute == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("table \"%s\" has no column \"%s\"",
+								   RelationGetRelationName(rel), column->name)));
+		else
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of table \"%s\" has type %s, not %s", column->name,
+							RelationGetRelationName(rel), format_type_be(attribute->atttypid),
+							format_type_be(column->type))));
 	}
 }
 
@@ -165,6 +184,38 @@ Oid
 dashie_find_expression_index(Relation rel, Oid type, bool (*expression)(Relation index))
 {
 	return find_index(rel, InvalidAttrNumber, type, false, expression);
+}
+
+/*
+ * dashie_index_holds tells whether a committed row, or one of this transaction,
+ * has that text in a column; also true where no index can tell.
+ */
+bool
+dashie_index_holds(Relation rel, AttrNumber attnum, const char *text)
+{
+	Oid indexid = dashie_find_index(rel, attnum, NULL);
+	Relation index;
+	Snapshot snapshot;
+	IndexScanDesc scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+	bool found;
+
+	if (!OidIsValid(indexid))
+		return true;
+	index = index_open(indexid, AccessShareLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[0],
+						   F_TEXTEQ, CStringGetTextDatum(text));
+	scan = dashie_index_beginscan(rel, index, snapshot, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	slot = table_slot_create(rel, NULL);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, NoLock);
+	return found;
 }
 
 static DashieScan *
