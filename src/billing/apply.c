@@ -6,7 +6,7 @@
  * Runs in a subtransaction of whoever took the event (ingest.c, queue.c).  An
  * error is what the event failed with.
  *
- * Locks: the user's profile, then rows of dashie.stripe_subscription.
+ * Locks: those of profile.c, then rows of dashie.stripe_subscription.
  */
 #include "postgres.h"
 

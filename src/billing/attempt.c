@@ -10,6 +10,8 @@
  *
  * An event whose user is not known is no failure.  It waits as long again as it
  * has waited, and is looked at at once when its customer gets a user.
+ *
+ * Locks: the event's row where it is stored, then those of profile.c.
  */
 #include "postgres.h"
 
@@ -212,7 +214,9 @@ stripe_attempt_row(const DashieGuard *guard, Oid events, const StripeRow *row, b
 
 /*
  * stripe_follow_link looks, after an event that made a customer's user known,
- * at what came for that customer before.
+ * at what came for that customer before.  Who is storing such an event held the
+ * customer's lock, so that it is here by now; what somebody else has at hand is
+ * left to them, who will find the user, or to the job.
  */
 void
 stripe_follow_link(const DashieGuard *guard, Oid events, const StripeOutcome *outcome)
@@ -229,6 +233,6 @@ stripe_follow_link(const DashieGuard *guard, Oid events, const StripeOutcome *ou
 		StripeOutcome followed;
 
 		CHECK_FOR_INTERRUPTS();
-		(void) stripe_attempt_row(guard, events, &rows[i], false, &followed);
+		(void) stripe_attempt_row(guard, events, &rows[i], true, &followed);
 	}
 }

@@ -315,7 +315,11 @@ stripe_rows_due(const DashieGuard *guard, Oid events, const char *customer, int 
 	return nrows;
 }
 
-/* stripe_rows_give_user names the user of events that came before it was known. */
+/*
+ * stripe_rows_give_user names the user of events that came before it was known.
+ * A row that is locked is being tried again, by somebody who may wait for our
+ * customer and will find the user.
+ */
 void
 stripe_rows_give_user(const DashieGuard *guard, Oid events, const char *customer,
 					  const pg_uuid_t *user)
@@ -325,9 +329,12 @@ stripe_rows_give_user(const DashieGuard *guard, Oid events, const char *customer
 	Identity identity;
 
 	begin(guard, events, &identity);
-	dashie_query_planned(psprintf("UPDATE ONLY %s SET user_id = $2 WHERE customer_id = $1"
-								  " AND user_id IS NULL AND processing_status = 'skipped'",
-								  dashie_relation_name(events)),
-						 2, types, values, NULL);
+	dashie_query_planned(
+		psprintf("UPDATE ONLY %s SET user_id = $2 WHERE id IN (SELECT id FROM ONLY %s"
+				 " WHERE customer_id = $1 AND user_id IS NULL"
+				 " AND processing_status = 'skipped'"
+				 " FOR NO KEY UPDATE SKIP LOCKED)",
+				 dashie_relation_name(events), dashie_relation_name(events)),
+		2, types, values, NULL);
 	end(&identity);
 }

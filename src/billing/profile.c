@@ -8,9 +8,18 @@
  * left out, and a session warns of it once.  Without the table, users are those
  * that events name themselves, and there is nothing to show.
  *
- * Locks the profile's row (FOR NO KEY UPDATE) before anything of the user's is
- * read or written, so that events of one user are applied one after the other;
- * without the table, an advisory lock of the transaction.
+ * Locks, in this order, all until the end of the transaction:
+ *
+ * 1. The customer (an advisory lock), where an event names the user itself, and
+ *    so may make the customer known; and where nobody knows the user, after
+ *    which the event looks again.  So of a checkout and an event that waits for
+ *    it, the later one sees what the earlier one did: it finds the user, or the
+ *    event that waits (attempt.c).
+ * 2. The profile's row (FOR NO KEY UPDATE) before anything of the user's is read
+ *    or written, so that events of one user are applied one after the other;
+ *    without the table, an advisory lock of the user.
+ *
+ * Who deals with many events in one transaction waits for neither.
  */
 #include "postgres.h"
 
@@ -20,6 +29,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/uuid.h"
@@ -295,20 +305,24 @@ find_by_earlier(const DashieGuard *guard, const StripeEvent *event, pg_uuid_t *u
 	return found;
 }
 
-static void
-lock_without_profile(const pg_uuid_t *user, bool nowait)
+/* Advisory locks of classes of our own: SQL functions take those of 1 and 2. */
+typedef enum LockClass
 {
-	uint64 hash = hash_bytes_extended(user->data, UUID_LEN, 0);
-	Oid types[1] = {INT8OID};
-	Datum values[1] = {Int64GetDatum((int64) hash)};
+	LOCK_CUSTOMER = 0xda01,
+	LOCK_USER
+} LockClass;
 
-	dashie_query_begin();
-	dashie_query_planned(nowait ? "SELECT pg_try_advisory_xact_lock($1)"
-								: "SELECT pg_advisory_xact_lock($1)",
-						 1, types, values, NULL);
-	if (nowait && !DatumGetBool(dashie_field(0, 1, NULL)))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("the user is locked")));
-	dashie_query_end();
+static void
+take_lock(LockClass class, const void *name, int length, bool nowait)
+{
+	uint64 hash = hash_bytes_extended(name, length, 0);
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, class);
+	if (LockAcquire(&tag, ExclusiveLock, false, nowait) == LOCKACQUIRE_NOT_AVAIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg(class == LOCK_USER ? "the user is locked" : "the customer is locked")));
 }
 
 /* Without profiles: who the event names, or earlier ones did. */
@@ -325,20 +339,13 @@ find_without_profiles(const DashieGuard *guard, const StripeEvent *event, bool l
 	else
 		found = find_by_earlier(guard, event, &profile->user);
 	if (found == STRIPE_USER && lock)
-		lock_without_profile(&profile->user, nowait);
+		take_lock(LOCK_USER, profile->user.data, UUID_LEN, nowait);
 	return found;
 }
 
-/*
- * stripe_find_profile finds the user of an event: whom it names, else whose
- * customer it is, else whose earlier events said it was.  With lock, the
- * profile is the caller's until the end of the transaction, and evidence that
- * contradicts itself is an error; with nowait, so is a profile that is taken
- * (55P03).
- */
-StripeFound
-stripe_find_profile(const DashieGuard *guard, const StripeEvent *event, bool lock, bool nowait,
-					StripeProfile *profile)
+static StripeFound
+find(const DashieGuard *guard, const StripeEvent *event, bool lock, bool nowait,
+	 StripeProfile *profile)
 {
 	Profiles profiles;
 	StripeFound found = STRIPE_NO_USER;
@@ -372,6 +379,29 @@ stripe_find_profile(const DashieGuard *guard, const StripeEvent *event, bool loc
 		profiles_close(&profiles);
 	}
 	return found;
+}
+
+/*
+ * stripe_find_profile finds the user of an event: whom it names, else whose
+ * customer it is, else whose earlier events said it was.  With lock, the
+ * profile is the caller's until the end of the transaction, and evidence that
+ * contradicts itself is an error; with nowait, so is a profile or a customer
+ * that is taken (55P03).
+ */
+StripeFound
+stripe_find_profile(const DashieGuard *guard, const StripeEvent *event, bool lock, bool nowait,
+					StripeProfile *profile)
+{
+	bool links = lock && event->nusers > 0;
+	StripeFound found;
+
+	if (links && event->customer != NULL)
+		take_lock(LOCK_CUSTOMER, event->customer, strlen(event->customer), nowait);
+	found = find(guard, event, lock, nowait, profile);
+	if (found != STRIPE_NO_USER || links || event->customer == NULL)
+		return found;
+	take_lock(LOCK_CUSTOMER, event->customer, strlen(event->customer), nowait);
+	return find(guard, event, lock, nowait, profile);
 }
 
 /* The SET list of an UPDATE, as it grows. */
