@@ -248,6 +248,20 @@ SELECT ingest('evt_m2', 'customer.subscription.updated', 1700000041, subscriptio
 SELECT * FROM event WHERE event LIKE 'evt_m%';
 SELECT subscription_id, right(user_id::text, 2) AS "user", status, tier FROM dashie.stripe_subscription WHERE subscription_id = 'sub_m';
 
+-- A trigger that keeps the row out: an error, so that Stripe sends it again.
+CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;
+CREATE TRIGGER keep_out BEFORE INSERT ON public.stripe_webhook_events FOR EACH ROW EXECUTE FUNCTION keep_out();
+SELECT ingest('evt_n', 'invoice.paid', 1700000050, '{}');
+DROP TRIGGER keep_out ON public.stripe_webhook_events;
+DROP FUNCTION keep_out;
+
+-- What is stored is compressed with lz4, where the server has that.
+SELECT ingest('evt_o', 'ping', 1700000050, jsonb_build_object('text', repeat('Stripe ', 1000)));
+SELECT pg_column_compression(event_data) IS NOT DISTINCT FROM
+	CASE WHEN (SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN 'lz4' ELSE 'pglz' END AS compressed
+FROM public.stripe_webhook_events WHERE stripe_event_id = 'evt_o';
+SHOW default_toast_compression;
+
 DROP VIEW event;
 DROP FUNCTION ingest, subscription, wait;
 TRUNCATE public.stripe_webhook_events;

@@ -34,6 +34,8 @@ PG_FUNCTION_INFO_V1(dashie_stripe_ingest);
 /* Larger than any event; what is larger is refused before it is looked at. */
 #define MAX_PAYLOAD (8 * 1024 * 1024)
 
+#define MAX_TRIES 10
+
 #define TOLERANCE (5 * USECS_PER_MINUTE)
 
 typedef struct Insertion
@@ -118,7 +120,8 @@ ingest(FunctionCallInfo fcinfo, const DashieGuard *guard, Jsonb *body)
 	events = stripe_events_open();
 	compress_fast();
 
-	for (;;)
+	/* who stored it while we tried may have rolled back: then the next try does */
+	for (int tries = 0; tries < MAX_TRIES; tries++)
 	{
 		StripeRow row = {0};
 		StripeOutcome outcome;
@@ -137,6 +140,10 @@ ingest(FunctionCallInfo fcinfo, const DashieGuard *guard, Jsonb *body)
 			return result(fcinfo, &row.id, outcome.status, false);
 		}
 	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("event \"%s\" could not be stored", event.id),
+			 errhint("Look for triggers of %s that keep rows out.", dashie_relation_name(events))));
 }
 
 /* The text of a payload that is signed: UTF-8, as JSON must be. */
