@@ -30,6 +30,7 @@ begin_bench() {
 	[ "$(id -u)" = 0 ] || have sudo || [ -n "${PG_CONFIG:-}" ] ||
 		fail "run as root or with sudo, or set PG_CONFIG to a server of your own"
 	find_postgres
+	# shellcheck disable=SC2034
 	BINDIR=$("$PG_CONFIG" --bindir 2>/dev/null) || BINDIR=${PG_CONFIG%/*}
 }
 
