@@ -23,7 +23,6 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -141,18 +140,15 @@ dashie_hold_any(void)
 {
 	DashieColumn columns[HOLD_COLUMNS];
 	Relation rel = open_holds(columns);
-	Snapshot snapshot;
 	DashieScan *scan;
 	bool found = false;
 
 	if (rel == NULL)
 		return false;
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (!found && dashie_scan_next(scan))
 		(void) dashie_scan_get(scan, &columns[HOLD_RELEASED], &found);
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return found;
 }
@@ -167,7 +163,6 @@ dashie_hold_on(TupleDesc desc, HeapTuple tuple)
 	DashieColumn columns[HOLD_COLUMNS];
 	Relation rel = open_holds(columns);
 	HeldRow row = {0};
-	Snapshot snapshot;
 	DashieScan *scan;
 	Datum value;
 	bool isnull;
@@ -181,13 +176,11 @@ dashie_hold_on(TupleDesc desc, HeapTuple tuple)
 	value = field(desc, tuple, "customer_id", TEXTOID, &isnull);
 	row.customer = isnull ? NULL : DatumGetTextPP(value);
 
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (number == 0 && dashie_scan_next(scan))
 		if (covers(scan, columns, &row))
 			number = DatumGetInt64(dashie_scan_get(scan, &columns[HOLD_NUMBER], &isnull));
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return number;
 }
@@ -224,12 +217,11 @@ require_user(const pg_uuid_t *user)
 	DashieColumn column = {"id", UUIDOID, true, 0};
 	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
 										ACL_SELECT, false);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	DashieScan *scan;
 	bool found = false;
 
 	dashie_relation_columns(rel, &column, 1);
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (!found && dashie_scan_next(scan))
 	{
 		const pg_uuid_t *id = dashie_scan_uuid(scan, &column);
@@ -237,7 +229,6 @@ require_user(const pg_uuid_t *user)
 		found = id != NULL && memcmp(id, user, sizeof(pg_uuid_t)) == 0;
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	if (!found)
 		ereport(ERROR,
@@ -254,7 +245,6 @@ profile_customer(const pg_uuid_t *user)
 							  {"stripe_customer_id", TEXTOID, true, 0}};
 	Oid relid = dashie_application_table("user_profiles", columns, lengthof(columns));
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 	char *customer = NULL;
 
@@ -262,8 +252,7 @@ profile_customer(const pg_uuid_t *user)
 		return NULL;
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (customer == NULL && dashie_scan_next(scan))
 	{
 		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[0]);
@@ -278,7 +267,6 @@ profile_customer(const pg_uuid_t *user)
 		customer = TextDatumGetCString(value);
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return customer;
 }

@@ -12,7 +12,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
-#include "utils/snapmgr.h"
 
 #include "common/application.h"
 #include "common/setting.h"
@@ -42,7 +41,6 @@ dashie_access_config(const char *key)
 	DashieColumn columns[] = {{"key", TEXTOID, true, 0}, {"value", TEXTOID, true, 0}};
 	Oid relid = dashie_application_table("access_control_config", columns, lengthof(columns));
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 	char *result = NULL;
 
@@ -50,8 +48,7 @@ dashie_access_config(const char *key)
 		return NULL;
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (result == NULL && dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -64,7 +61,6 @@ dashie_access_config(const char *key)
 			result = TextDatumGetCString(value);
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 	return result;
 }

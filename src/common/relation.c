@@ -237,6 +237,17 @@ dashie_scan_begin(Relation rel, Snapshot snapshot)
 	return scan;
 }
 
+/* dashie_scan_latest reads the rows that are committed now, whatever the transaction sees. */
+DashieScan *
+dashie_scan_latest(Relation rel)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	DashieScan *scan = dashie_scan_begin(rel, snapshot);
+
+	scan->own_snapshot = snapshot;
+	return scan;
+}
+
 DashieScan *
 dashie_scan_begin_parallel(Relation rel, ParallelTableScanDesc shared)
 {
@@ -408,5 +419,7 @@ dashie_scan_end(DashieScan *scan)
 	}
 	else if (scan->heap != NULL)
 		table_endscan(scan->heap);
+	if (scan->own_snapshot != NULL)
+		UnregisterSnapshot(scan->own_snapshot);
 	pfree(scan);
 }

@@ -66,6 +66,7 @@ typedef struct DashieScan
 	TupleTableSlot *slot; /* the current row */
 	Relation rel;
 	TableScanDesc heap;
+	Snapshot own_snapshot; /* registered with the scan; NULL: the caller's */
 	Relation index;
 	IndexScanDesc lookup;
 
@@ -82,6 +83,7 @@ typedef struct DashieScan
 } DashieScan;
 
 extern DashieScan *dashie_scan_begin(Relation rel, Snapshot snapshot);
+extern DashieScan *dashie_scan_latest(Relation rel);
 /* A share of the rows, of a scan that several processes divide between them. */
 extern DashieScan *dashie_scan_begin_parallel(Relation rel, ParallelTableScanDesc shared);
 extern DashieScan *

@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 
 #include "common/day.h"
 #include "common/owner.h"
@@ -138,7 +137,6 @@ dashie_setting_text(const char *name)
 	Oid relid = dashie_relation_oid("dashie", "setting");
 	DashieColumn columns[] = {{"name", TEXTOID, true, 0}, {"value", TEXTOID, true, 0}};
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 	char *value = NULL;
 
@@ -151,8 +149,7 @@ dashie_setting_text(const char *name)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"dashie.setting\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (value == NULL && dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -165,7 +162,6 @@ dashie_setting_text(const char *name)
 			value = TextDatumGetCString(datum);
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 
 	/* a value that went bad, as a zone that the server lost, is for the user to see */

@@ -27,7 +27,6 @@
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/compat.h"
@@ -83,12 +82,11 @@ survey(Conversion *conversion)
 	TimestampTz begin = 0;
 	TimestampTz end = 0; /* [begin, end) is the day of the last row: most rows share it */
 	Relation rel = relation_open(conversion->old, AccessExclusiveLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, &column, 1);
 	conversion->blocks = RelationGetNumberOfBlocks(rel);
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -111,7 +109,6 @@ survey(Conversion *conversion)
 		}
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, NoLock);
 }
 

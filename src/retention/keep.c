@@ -16,7 +16,6 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "billing/billing.h"
@@ -124,7 +123,6 @@ configured_keep(const char *table_name)
 	Oid relid = dashie_relation_oid("dashie", "retention_config");
 	DashieColumn columns[] = {{"table_name", TEXTOID, true, 0}, {"keep", INTERVALOID, true, 0}};
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 	Interval *keep = NULL;
 
@@ -135,8 +133,7 @@ configured_keep(const char *table_name)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"dashie.retention_config\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (keep == NULL && dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -149,7 +146,6 @@ configured_keep(const char *table_name)
 		}
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return keep;
 }

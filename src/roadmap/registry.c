@@ -14,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 
 #include "common/owner.h"
 #include "common/relation.h"
@@ -26,7 +25,6 @@ dashie_enabled_schema(const char *table_name)
 	DashieColumn columns[] = {{"table_name", TEXTOID, true, 0}, {"schema_name", TEXTOID, true, 0}};
 	Oid relid = dashie_relation_oid("dashie", "enabled_table");
 	Relation rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
-	Snapshot snapshot;
 	DashieScan *scan;
 	char *schema = NULL;
 
@@ -36,8 +34,7 @@ dashie_enabled_schema(const char *table_name)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"dashie.enabled_table\" is not a plain table")));
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (schema == NULL && dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -47,7 +44,6 @@ dashie_enabled_schema(const char *table_name)
 			schema = TextDatumGetCString(dashie_scan_get(scan, &columns[1], &isnull));
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
 	return schema;
 }

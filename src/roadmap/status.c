@@ -20,7 +20,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "common/owner.h"
@@ -46,7 +45,6 @@ read_access_control(const char *wanted, const char **problem)
 	DashieColumn columns[] = {{"key", TEXTOID, false, 0}, {"value", TEXTOID, false, 0}};
 	Oid relid = dashie_relation_oid("public", "access_control_config");
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 	char *value = NULL;
 
@@ -64,8 +62,7 @@ read_access_control(const char *wanted, const char **problem)
 
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (value == NULL && dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -78,7 +75,6 @@ read_access_control(const char *wanted, const char **problem)
 			value = TextDatumGetCString(key);
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	*problem = "public.access_control_config does not say beta_mode_enabled";
 	return value;

@@ -22,7 +22,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
-#include "utils/snapmgr.h"
 
 #include "common/owner.h"
 #include "common/query.h"
@@ -110,7 +109,6 @@ dashie_users_count(int64 *count, const char **problem)
 							  {"deleted_at", TIMESTAMPTZOID, false, 0}};
 	Oid relid = dashie_relation_oid("auth", "users");
 	Relation rel;
-	Snapshot snapshot;
 	DashieScan *scan;
 
 	*count = 0;
@@ -128,8 +126,7 @@ dashie_users_count(int64 *count, const char **problem)
 
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = dashie_scan_begin(rel, snapshot);
+	scan = dashie_scan_latest(rel);
 	while (dashie_scan_next(scan))
 	{
 		bool isnull;
@@ -140,7 +137,6 @@ dashie_users_count(int64 *count, const char **problem)
 			(*count)++;
 	}
 	dashie_scan_end(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return true;
 }
