@@ -115,6 +115,16 @@ is($node->safe_psql('app', 'SELECT tier, stripe_subscription_id, max_dashboards 
 isnt($node->safe_psql('app', "SELECT count(*) FROM stripe_webhook_events WHERE jsonb_path_exists(event_data, '\$.**.fingerprint')"), 0,
 	'card fingerprints are where the fraud functions find them');
 
+# The statement of the endpoint in the README, as it stands there.
+my ($call) = slurp_file(dirname(__FILE__) . '/../README.md') =~ /await sql`(SELECT [^`]*)`/ or die 'no call in the README';
+is(($call =~ s/\$\{(body|signature)\}/$1 eq 'body' ? '$1' : '$2'/ge), 2, 'the call in the README has two parameters');
+my $readme_body = '{"id": "evt_readme", "type": "ping", "created": 1}';
+my $now = time;
+my $readme_signature = hmac_sha256_hex("$now.$readme_body", 'whsec_live');
+($out, $err) = psql_as('service_role',
+	"PREPARE endpoint AS $call;\nEXECUTE endpoint('$readme_body', 't=$now,v1=$readme_signature')");
+like("$out$err", qr/^[0-9a-f-]{36}\|skipped$/, 'it answers with id and status');
+
 # A superuser who calls the definer's function does not run the owner's deferred triggers as a superuser.
 psql_as('app', <<'SQL');
 CREATE TABLE ran_as (who text);

@@ -58,7 +58,7 @@ COMMENT ON FUNCTION dashie.stripe_ingest(bytea, text) IS
 'Takes an event of Stripe: verifies it with the secrets of dashie.set_stripe_secrets(), stores it once, applies it to the user''s profile, all in the caller''s transaction. Runs with the rights of the extension''s owner: grant EXECUTE, and USAGE on schema dashie, to the role of the endpoint.
 payload: the body as it came, byte for byte, at most 8 MB; signature_header: the header Stripe-Signature.
 Returns the row''s id; its processing_status: processed, skipped (nothing to apply), pending (no user is known yet), failed (tried again by the job stripe_process_pending), dead; and whether it was stored before.
-Errors: 22023 for NULL, a signature that does not match, what is not text in UTF-8 or not an event; 22P02 for what is not JSON; 55000 without secrets or when the table is not enabled.
+Errors: 22023 for NULL, a signature that does not match, what is not text in UTF-8 or not an event; 22P02 for what is not JSON, 22P05 where it holds \u0000, which jsonb cannot; 55000 without secrets or when the table is not enabled.
 Source: dashie semantics, "stripe_webhook_events (phase 5)".';
 REVOKE ALL ON FUNCTION dashie.stripe_ingest(bytea, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION dashie.stripe_ingest(bytea, text) TO @extowner@;

@@ -299,7 +299,7 @@ stripe_rows_due(const DashieGuard *guard, Oid events, const char *customer, int 
 	{
 		types[1] = TEXTOID;
 		values[1] = CStringGetTextDatum(customer);
-		condition = "customer_id = $2 AND processing_status = 'pending'";
+		condition = "customer_id = $2 AND " STRIPE_STATUS_IN "('pending')";
 	}
 	begin(guard, events, &identity);
 	nrows = (int) dashie_query_planned(psprintf("SELECT " ROW_COLUMNS " FROM ONLY %s WHERE %s"
@@ -331,9 +331,8 @@ stripe_rows_give_user(const DashieGuard *guard, Oid events, const char *customer
 	begin(guard, events, &identity);
 	dashie_query_planned(
 		psprintf("UPDATE ONLY %s SET user_id = $2 WHERE id IN (SELECT id FROM ONLY %s"
-				 " WHERE customer_id = $1 AND user_id IS NULL"
-				 " AND processing_status = 'skipped'"
-				 " FOR NO KEY UPDATE SKIP LOCKED)",
+				 " WHERE customer_id = $1 AND num_nulls(user_id) = 1"
+				 " AND " STRIPE_STATUS_IN "('skipped') FOR NO KEY UPDATE SKIP LOCKED)",
 				 dashie_relation_name(events), dashie_relation_name(events)),
 		2, types, values, NULL);
 	end(&identity);

@@ -212,10 +212,10 @@ read_history(const DashieGuard *guard, Oid events, const StripeProfile *profile,
 	dashie_query_begin();
 	*nstored = (int) dashie_query_planned(
 		psprintf("SELECT event_data, new_tier FROM ONLY %s WHERE customer_id = ANY ($1)"
-				 " AND processing_status IN ('processed', 'skipped')"
+				 " AND " STRIPE_STATUS_IN "('processed', 'skipped')"
 				 " AND (event_type LIKE 'customer.subscription.%%'"
 				 " OR event_type = 'customer.deleted')"
-				 " AND (user_id = $2 OR user_id IS NULL)",
+				 " AND coalesce(user_id, $2) = $2",
 				 dashie_relation_name(events)),
 		2, types, values, NULL);
 	stored = MemoryContextAlloc(context, Max(*nstored, 1) * sizeof(Stored));

@@ -256,6 +256,13 @@ typedef struct StripeRow
 	Jsonb *body;
 } StripeRow;
 
+/*
+ * The status of events of one customer.  An expression, and so are conditions on
+ * user_id beside it: else the planner may combine the index of the customer
+ * with one of these, and read entries of half the table.
+ */
+#define STRIPE_STATUS_IN "coalesce(processing_status, '') IN "
+
 /* Locks the table, and checks that it has what is needed; 55000 where it is not enabled. */
 extern Oid stripe_events_open(void);
 extern bool
