@@ -27,13 +27,13 @@ sub bench
 {
 	my ($ok, $out, $err) = bench(qw(--users 20 --backlog 400 --runs 1));
 	ok($ok, 'the benchmark succeeds') or diag(substr($out, -3000) . $err);
-	# four ways in four sections, and three backlogs
-	like($out, qr/\b19 comparisons, all equal$/m, 'every way ends in the same');
-	foreach my $section ('1 connection', '8 connections', '1 connection, fsync', '8 connections, fsync')
+	# five ways in five sections, and three backlogs
+	like($out, qr/\b28 comparisons, all equal$/m, 'every way ends in the same');
+	foreach my $section ('1 connection', '8 connections', '8 connections, 0.5 ms away', '1 connection, fsync', '8 connections, fsync')
 	{
 		like($out, qr/^\| \Q$section\E \| dashie\.stripe_ingest[^|]* \| \d+ \| \d+ to \d+ \| 1\.00 \|/m, "the table has: $section");
 		like($out, qr/^\| \Q$section\E \| $_[^|]* \| \d+ \| \d+ to \d+ \| [0-9.]+ \|/m, "and beside it: $_")
-		  foreach ('PL/pgSQL, signature verified', 'PL/pgSQL, signature not', 'statements of the client');
+		  foreach ('PL/pgSQL, signature verified', 'PL/pgSQL, signature not', 'statements of the client', 'as few statements');
 	}
 	like($out, qr/^\| a backlog of 400 \| $_ workers? \| \d+ \|/m, "and a backlog with $_ at work") foreach (1, 2, 4);
 }

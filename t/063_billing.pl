@@ -234,6 +234,36 @@ is($node->safe_psql('postgres', "SELECT count(*), min(processing_status) FROM st
 	'1|processed', 'one row');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM changes'), 1, 'one change of the profile');
 
+# The events of a user all at once, while nobody knows yet whose they are: what
+# the last of them to commit leaves is the whole state, without the job's help.
+$node->safe_psql('postgres', <<'SQL');
+TRUNCATE changes;
+INSERT INTO auth.users (id) SELECT ('cccccccc-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid FROM generate_series(1, 200) AS i;
+INSERT INTO user_profiles (auth_user_id) SELECT ('cccccccc-0000-4000-8000-' || lpad(i::text, 12, '0'))::uuid FROM generate_series(1, 200) AS i;
+CREATE FUNCTION event(id text, type text, created int, object jsonb) RETURNS jsonb LANGUAGE sql AS
+	$$SELECT jsonb_build_object('id', id, 'object', 'event', 'type', type, 'created', 1700000000 + created, 'data', jsonb_build_object('object', object))$$;
+CREATE TABLE delivery AS
+	SELECT row_number() OVER (ORDER BY i, md5(i || k)) AS n, event('evt_x' || i || '_' || k, type, k, '{"items": {"data": [{"price": {"id": "price_pro"}}]}}'
+		|| jsonb_build_object('id', CASE WHEN type LIKE '%subscription%' THEN 'sub_x' || i ELSE 'x' END, 'customer', 'cus_x' || i, 'status', status)
+		|| CASE k WHEN 1 THEN jsonb_build_object('mode', 'subscription', 'subscription', 'sub_x' || i,
+			'client_reference_id', 'cccccccc-0000-4000-8000-' || lpad(i::text, 12, '0')) ELSE '{}' END) AS event
+	FROM generate_series(1, 200) AS i, (VALUES (1, 'checkout.session.completed', NULL), (2, 'customer.subscription.created', 'trialing'),
+		(3, 'invoice.paid', NULL), (4, 'customer.subscription.updated', 'past_due'), (5, 'customer.updated', NULL)) AS v (k, type, status);
+CREATE SEQUENCE turn;
+SQL
+my $crowd = $node->basedir . '/crowd.sql';
+append_to_file($crowd, "SELECT nextval('turn') AS n \\gset\nSELECT dashie.stripe_ingest(event => (SELECT event FROM delivery WHERE n = :n));\n");
+my $worker = $node->basedir . '/worker.sql';
+append_to_file($worker, "UPDATE stripe_webhook_events SET next_attempt_at = NULL WHERE processing_status = 'pending';\nSELECT dashie.stripe_process_pending();\n");
+my $beside = IPC::Run::start([ 'pgbench', '-n', '-c', '1', '-t', '40', '-f', $worker, '-d', $node->connstr('postgres') ], '<', \undef, '>', \my $o, '2>', \my $e);
+$node->command_ok([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '125', '-f', $crowd, '-d', $node->connstr('postgres') ],
+	'eight connections ingest the events of 200 users');
+$beside->finish;
+is($node->safe_psql('postgres', "SELECT processing_status, count(*), count(user_id) FROM stripe_webhook_events WHERE stripe_event_id LIKE 'evt_x%' GROUP BY 1 ORDER BY 1"),
+	"processed|800|800\nskipped|200|200", 'none waits or failed, and all have their user');
+is($node->safe_psql('postgres', "SELECT tier, subscription_status, count(*) FROM user_profiles WHERE stripe_customer_id LIKE 'cus_x%' GROUP BY 1, 2"),
+	'pro|past_due|200', 'each profile shows the last state');
+
 # Several workers share the queue: each event is dealt with once, by one of them.
 $node->safe_psql('postgres', <<'SQL');
 TRUNCATE changes;

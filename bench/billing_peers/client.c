@@ -66,6 +66,7 @@ typedef struct Delivery
 
 static char *file;
 static size_t file_size;
+static int distance;
 
 static void
 die(const char *what, const char *why)
@@ -138,6 +139,11 @@ enum
 	LINK,
 	LINK_PROFILE,
 	PROFILE,
+	STORE_FIRST,
+	FIND_PROFILE,
+	FIND_PRICE,
+	FIND_SUBSCRIPTION,
+	FINISH,
 	STATEMENTS
 };
 
@@ -184,6 +190,17 @@ static const char *const statements[STATEMENTS] = {
 				" tier_expires_at = CASE WHEN $4::text IS NULL THEN tier_expires_at END,"
 				" tier = coalesce($4::text, tier), max_dashboards = coalesce($6::int, max_dashboards),"
 				" max_calendars = coalesce($7::int, max_calendars), updated_at = now() WHERE auth_user_id = $1::uuid",
+	/* the same, one thing at a time: see send_plainly() */
+	[STORE_FIRST] = "INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_data, livemode, customer_id,"
+					" subscription_id, payment_id, processing_status)"
+					" VALUES ($1::text, $2::text, $3::text::jsonb, $4::bool, $5::text, $6::text, $7::text, 'processing')"
+					" ON CONFLICT (stripe_event_id) DO NOTHING RETURNING id",
+	[FIND_PROFILE] = "SELECT auth_user_id, tier FROM public.user_profiles WHERE stripe_customer_id = $1::text FOR NO KEY UPDATE",
+	[FIND_PRICE] = "SELECT tier, max_dashboards, max_calendars FROM dashie.stripe_price_tier WHERE price = $1::text",
+	[FIND_SUBSCRIPTION] = "SELECT (watermark, watermark_rank) >= ($2::timestamptz, $3::smallint) OR status IN ('canceled', 'incomplete_expired')"
+						  " FROM dashie.stripe_subscription WHERE subscription_id = $1::text",
+	[FINISH] = "UPDATE public.stripe_webhook_events SET user_id = $2::uuid, old_tier = $3::text, new_tier = $4::text,"
+			   " processing_status = $5::text, error_message = $6::text, processed_at = now() WHERE id = $1::uuid",
 };
 
 /* Parameters of one statement. */
@@ -215,6 +232,8 @@ execute(PGconn *conn, int statement, const Parameters *parameters)
 {
 	char name[16];
 
+	if (distance > 0)
+		usleep(distance);
 	snprintf(name, sizeof(name), "s%d", statement);
 	return check(conn, PQexecPrepared(conn, name, parameters != NULL ? parameters->count : 0,
 									  parameters != NULL ? parameters->values : NULL,
@@ -236,18 +255,26 @@ got(const PGresult *result, int column)
 	return PQntuples(result) == 0 || PQgetisnull(result, 0, column) ? NULL : PQgetvalue(result, 0, column);
 }
 
+/* What every event is stored with. */
+static void
+add_event(Parameters *parameters, const Delivery *delivery)
+{
+	static const int fields[] = {ID, TYPE, PAYLOAD, LIVEMODE, CUSTOMER, SUBSCRIPTION, PAYMENT};
+
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		add_field(parameters, delivery, fields[i]);
+}
+
 /* Stores the event; false if it is there. */
 static bool
 store(PGconn *conn, const Delivery *delivery, const char *user, const char *old_tier, const char *new_tier,
 	  const char *status, const char *message)
 {
 	Parameters parameters = {0};
-	static const int fields[] = {ID, TYPE, PAYLOAD, LIVEMODE, CUSTOMER, SUBSCRIPTION, PAYMENT};
 	PGresult *result;
 	bool stored;
 
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		add_field(&parameters, delivery, fields[i]);
+	add_event(&parameters, delivery);
 	add_text(&parameters, user);
 	add_text(&parameters, old_tier);
 	add_text(&parameters, new_tier);
@@ -259,11 +286,26 @@ store(PGconn *conn, const Delivery *delivery, const char *user, const char *old_
 	return stored;
 }
 
-/* What the subscription's new state makes of its row and of the profile. */
-static void
-apply_subscription(PGconn *conn, const Delivery *delivery, const char *user, PGresult *found)
+static bool
+grants(const Delivery *delivery)
 {
-	bool grants = is(delivery, STATUS, "active") || is(delivery, STATUS, "trialing");
+	return is(delivery, STATUS, "active") || is(delivery, STATUS, "trialing");
+}
+
+static const char *
+bought(const PGresult *price, int column)
+{
+	return price != NULL ? got(price, column) : NULL;
+}
+
+/*
+ * What the subscription's new state makes of its row and of the profile.  What
+ * its price buys stands in three columns of a result, from "first" on; NULL
+ * where it grants nothing.
+ */
+static void
+apply_subscription(PGconn *conn, const Delivery *delivery, const char *user, const PGresult *price, int first)
+{
 	Parameters upsert = {0};
 	Parameters profile = {0};
 
@@ -271,13 +313,13 @@ apply_subscription(PGconn *conn, const Delivery *delivery, const char *user, PGr
 	add_field(&upsert, delivery, CUSTOMER);
 	add_text(&upsert, user);
 	add_field(&upsert, delivery, STATUS);
-	add_text(&upsert, grants ? got(found, 2) : NULL);
-	if (grants)
+	add_text(&upsert, bought(price, first));
+	if (price != NULL)
 		add_field(&upsert, delivery, PRICE);
 	else
 		add_text(&upsert, NULL);
-	add_text(&upsert, grants ? got(found, 3) : NULL);
-	add_text(&upsert, grants ? got(found, 4) : NULL);
+	add_text(&upsert, bought(price, first + 1));
+	add_text(&upsert, bought(price, first + 2));
 	add_field(&upsert, delivery, SUBSCRIPTION_CREATED);
 	add_field(&upsert, delivery, CREATED);
 	add_field(&upsert, delivery, PERIOD_END);
@@ -290,10 +332,10 @@ apply_subscription(PGconn *conn, const Delivery *delivery, const char *user, PGr
 	add_text(&profile, user);
 	add_field(&profile, delivery, SUBSCRIPTION);
 	add_field(&profile, delivery, STATUS);
-	add_text(&profile, grants ? got(found, 2) : NULL);
+	add_text(&profile, bought(price, first));
 	add_field(&profile, delivery, CREATED);
-	add_text(&profile, grants ? got(found, 3) : NULL);
-	add_text(&profile, grants ? got(found, 4) : NULL);
+	add_text(&profile, bought(price, first + 1));
+	add_text(&profile, bought(price, first + 2));
 	PQclear(execute(conn, PROFILE, &profile));
 }
 
@@ -319,7 +361,6 @@ send_statements(PGconn *conn, const Delivery *delivery)
 {
 	bool subscription = is(delivery, KIND, "subscription");
 	bool link = is(delivery, KIND, "link");
-	bool grants = is(delivery, STATUS, "active") || is(delivery, STATUS, "trialing");
 	Parameters find = {0};
 	PGresult *found;
 	const char *user, *tier;
@@ -339,11 +380,11 @@ send_statements(PGconn *conn, const Delivery *delivery)
 	user = got(found, 0);
 	tier = got(found, 1);
 	late = subscription && user != NULL && strcmp(got(found, 5), "t") == 0;
-	if (user == NULL || (subscription && grants && got(found, 2) == NULL))
+	if (user == NULL || (subscription && grants(delivery) && got(found, 2) == NULL))
 		die("delivery", "no user, or no price");
 
 	if (!store(conn, delivery, user, (subscription || link) && !late ? tier : NULL,
-			   late ? NULL : subscription && grants ? got(found, 2) : subscription || link ? tier : NULL,
+			   late ? NULL : subscription && grants(delivery) ? got(found, 2) : subscription || link ? tier : NULL,
 			   late || is(delivery, KIND, "skip") ? "skipped" : "processed", late ? STALE : NULL))
 	{
 		PQclear(found);
@@ -353,8 +394,68 @@ send_statements(PGconn *conn, const Delivery *delivery)
 	if (link)
 		apply_link(conn, delivery, user);
 	else if (subscription && !late)
-		apply_subscription(conn, delivery, user, found);
+		apply_subscription(conn, delivery, user, grants(delivery) ? found : NULL, 2);
 	PQclear(found);
+	PQclear(execute(conn, COMMIT, NULL));
+}
+
+/* One delivery as one would write it first: stored, looked up, applied, marked as processed. */
+static void
+send_plainly(PGconn *conn, const Delivery *delivery)
+{
+	bool subscription = is(delivery, KIND, "subscription");
+	bool link = is(delivery, KIND, "link");
+	Parameters parameters[5] = {{0}};
+	PGresult *event, *profile, *price = NULL, *known;
+	const char *user, *tier;
+	bool late = false;
+
+	PQclear(execute(conn, BEGIN, NULL));
+	add_event(&parameters[0], delivery);
+	event = execute(conn, STORE_FIRST, &parameters[0]);
+	if (PQntuples(event) == 0)
+	{
+		PQclear(event);
+		PQclear(execute(conn, ROLLBACK, NULL));
+		return;
+	}
+	add_field(&parameters[1], delivery, link ? USER : CUSTOMER);
+	profile = execute(conn, link ? FIND_NAMED : FIND_PROFILE, &parameters[1]);
+	user = got(profile, 0);
+	tier = got(profile, 1);
+	if (user == NULL)
+		die("delivery", "no user");
+	if (subscription)
+	{
+		add_field(&parameters[2], delivery, SUBSCRIPTION);
+		add_field(&parameters[2], delivery, CREATED);
+		add_field(&parameters[2], delivery, RANK);
+		known = execute(conn, FIND_SUBSCRIPTION, &parameters[2]);
+		late = got(known, 0) != NULL && strcmp(got(known, 0), "t") == 0;
+		PQclear(known);
+		if (grants(delivery))
+		{
+			add_field(&parameters[3], delivery, PRICE);
+			price = execute(conn, FIND_PRICE, &parameters[3]);
+			if (PQntuples(price) == 0)
+				die("delivery", "no price");
+		}
+	}
+	if (link)
+		apply_link(conn, delivery, user);
+	else if (subscription && !late)
+		apply_subscription(conn, delivery, user, price, 0);
+
+	add_text(&parameters[4], got(event, 0));
+	add_text(&parameters[4], user);
+	add_text(&parameters[4], (subscription || link) && !late ? tier : NULL);
+	add_text(&parameters[4], late ? NULL : price != NULL ? got(price, 0) : subscription || link ? tier : NULL);
+	add_text(&parameters[4], late || is(delivery, KIND, "skip") ? "skipped" : "processed");
+	add_text(&parameters[4], late ? STALE : NULL);
+	PQclear(execute(conn, FINISH, &parameters[4]));
+	PQclear(event);
+	PQclear(profile);
+	PQclear(price);
 	PQclear(execute(conn, COMMIT, NULL));
 }
 
@@ -378,7 +479,7 @@ prepare(PGconn *conn, const char *way)
 	static const Oid types[] = {BYTEAOID, TEXTOID};
 	char name[16];
 
-	if (strcmp(way, "statements") != 0)
+	if (strcmp(way, "statements") != 0 && strcmp(way, "plainly") != 0)
 	{
 		PQclear(check(conn, PQprepare(conn, "s0", way, strstr(way, "$2") != NULL ? 2 : 0, types)));
 		return;
@@ -439,6 +540,8 @@ run(const char *way, int number, int connections, int ready, int go)
 			continue;
 		if (strcmp(way, "statements") == 0)
 			send_statements(conn, &delivery);
+		else if (strcmp(way, "plainly") == 0)
+			send_plainly(conn, &delivery);
 		else
 			send_call(conn, &delivery);
 	}
@@ -456,6 +559,8 @@ main(int argc, char **argv)
 	if (argc < 3)
 		die("usage", "client WAY CONNECTIONS [FILE]");
 	connections = atoi(argv[2]);
+	if (getenv("DISTANCE") != NULL)
+		distance = atoi(getenv("DISTANCE"));
 	if (argc > 3)
 		read_file(argv[3]);
 	if (pipe(ready) != 0 || pipe(go) != 0)
