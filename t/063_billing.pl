@@ -243,7 +243,7 @@ INSERT INTO user_profiles (auth_user_id) SELECT ('cccccccc-0000-4000-8000-' || l
 CREATE FUNCTION event(id text, type text, created int, object jsonb) RETURNS jsonb LANGUAGE sql AS
 	$$SELECT jsonb_build_object('id', id, 'object', 'event', 'type', type, 'created', 1700000000 + created, 'data', jsonb_build_object('object', object))$$;
 CREATE TABLE delivery AS
-	SELECT row_number() OVER (ORDER BY i, md5(i || k)) AS n, event('evt_x' || i || '_' || k, type, k, '{"items": {"data": [{"price": {"id": "price_pro"}}]}}'
+	SELECT row_number() OVER (ORDER BY i, md5(i || '.' || k)) AS n, event('evt_x' || i || '_' || k, type, k, '{"items": {"data": [{"price": {"id": "price_pro"}}]}}'
 		|| jsonb_build_object('id', CASE WHEN type LIKE '%subscription%' THEN 'sub_x' || i ELSE 'x' END, 'customer', 'cus_x' || i, 'status', status)
 		|| CASE k WHEN 1 THEN jsonb_build_object('mode', 'subscription', 'subscription', 'sub_x' || i,
 			'client_reference_id', 'cccccccc-0000-4000-8000-' || lpad(i::text, 12, '0')) ELSE '{}' END) AS event
