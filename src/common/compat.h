@@ -85,6 +85,14 @@
 #define dashie_mq_send(queue, size, data) shm_mq_send((queue), (size), (data), false)
 #endif
 
+/* 18 dropped the argument that says whether the portal runs once */
+#if PG_VERSION_NUM >= 180000
+#define dashie_portal_run(portal, dest) PortalRun((portal), FETCH_ALL, true, (dest), (dest), NULL)
+#else
+#define dashie_portal_run(portal, dest) \
+	PortalRun((portal), FETCH_ALL, true, true, (dest), (dest), NULL)
+#endif
+
 /* 15 gave EmitWarningsOnPlaceholders() its new name */
 #if PG_VERSION_NUM < 150000
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

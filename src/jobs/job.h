@@ -9,6 +9,9 @@
  * does a short piece of work, and says whether there is more.  After every
  * step the runner commits, where the call allows it.
  *
+ * What a step can do only with nothing around it, because it ends transactions,
+ * it leaves to JobStep.alone.
+ *
  * A task is work in steps that a call asks for: no schedule, no lease, no time
  * budget.
  */
@@ -37,6 +40,20 @@ typedef struct JobStep
 	Progress progress;	  /* out: how far all has come; without a total nothing is told */
 	bool blocked;		  /* out: a lock was not to be had; retry after a short sleep */
 	char *blocker;		  /* out, with blocked: who holds it, palloc'd in the caller's context */
+
+	/*
+	 * Out, with blocked: what a worker does, once a run, instead of giving up.
+	 * It is called without SPI, in a transaction that it may end; others skip it.
+	 */
+	void (*alone)(Oid argument);
+	Oid alone_argument;
+
+	/*
+	 * Out: the longest time for which a lock that others queue behind was asked
+	 * for and held, microseconds; and since when one is that the commit ends.
+	 */
+	int64 stall;
+	TimestampTz stall_since;
 } JobStep;
 
 /* One step of a job; true if another step would find work. */

@@ -69,6 +69,8 @@ typedef struct JobRun
 	bool more;
 	ErrorData *error; /* failed */
 	char *blocker;	  /* blocked */
+	char *blocked_by; /* who was in the way last, also if it went on then */
+	int64 stall;	  /* the longest, microseconds; see JobStep */
 } JobRun;
 
 /* jobs.c */

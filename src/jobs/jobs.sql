@@ -48,7 +48,9 @@ CREATE TABLE dashie.job_run (
 	rows bigint NOT NULL DEFAULT 0,
 	error_message text,
 	sqlstate text,
-	driver text NOT NULL
+	driver text NOT NULL,
+	longest_stall_ms double precision NOT NULL DEFAULT 0,
+	blocked_by text
 );
 COMMENT ON TABLE dashie.job_run IS
 'History of jobs, capped by the settings job_history_days and job_history_rows.';
@@ -57,6 +59,10 @@ COMMENT ON COLUMN dashie.job_run.status IS
 COMMENT ON COLUMN dashie.job_run.steps IS 'short transactions that the run took';
 COMMENT ON COLUMN dashie.job_run.rows IS 'rows added, changed or removed';
 COMMENT ON COLUMN dashie.job_run.driver IS 'worker, pg_cron, or call: by hand';
+COMMENT ON COLUMN dashie.job_run.longest_stall_ms IS
+'milliseconds, the longest time for which the run can have kept another session waiting: from asking for a lock that readers or writers queue behind until it was given back; 0: it asked for none';
+COMMENT ON COLUMN dashie.job_run.blocked_by IS
+'who was last in the way of a lock, also if the run went on afterwards: process, lock, and query where the runner may see it';
 REVOKE ALL ON TABLE dashie.job_run FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.job_run TO @extowner@;
 

@@ -242,6 +242,20 @@ dashie_lease_take(JobRun *run, bool only_if_due)
 }
 
 /*
+ * stall_values fills in dashie.job_run's longest_stall_ms, to the microsecond, and
+ * blocked_by.
+ */
+static void
+stall_values(const JobRun *run, Datum *values, char *nulls)
+{
+	values[0] = Float8GetDatum(run->stall / 1000.0);
+	if (run->blocked_by != NULL)
+		values[1] = CStringGetTextDatum(run->blocked_by);
+	else
+		nulls[1] = 'n';
+}
+
+/*
  * dashie_lease_renew records what a step did.  It fails when the lease is
  * another's by now, which undoes the step.
  */
@@ -250,8 +264,9 @@ dashie_lease_renew(JobRun *run)
 {
 	Oid types[4] = {TEXTOID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum values[4];
-	Oid run_types[3] = {INT8OID, INT4OID, INT8OID};
-	Datum run_values[3];
+	Oid run_types[5] = {INT8OID, INT4OID, INT8OID, FLOAT8OID, TEXTOID};
+	Datum run_values[5];
+	char run_nulls[5] = {' ', ' ', ' ', ' ', ' '};
 	uint64 renewed;
 
 	dashie_query_begin();
@@ -265,8 +280,10 @@ dashie_lease_renew(JobRun *run)
 	run_values[0] = Int64GetDatum(run->id);
 	run_values[1] = Int32GetDatum(run->steps);
 	run_values[2] = Int64GetDatum(run->rows);
-	dashie_query("UPDATE dashie.job_run SET steps = $2, rows = $3 WHERE id = $1", 3, run_types,
-				 run_values, NULL);
+	stall_values(run, run_values + 3, run_nulls + 3);
+	dashie_query("UPDATE dashie.job_run SET steps = $2, rows = $3, longest_stall_ms = $4,"
+				 " blocked_by = $5 WHERE id = $1",
+				 5, run_types, run_values, run_nulls);
 	dashie_query_end();
 
 	if (renewed == 0)
@@ -309,9 +326,10 @@ dashie_lease_release(JobRun *run)
 	bool failed = run->error != NULL;
 	bool wait = failed || run->blocker != NULL;
 	int failures = wait ? run->failures + 1 : 0;
-	Oid run_types[7] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID, TEXTOID, TEXTOID};
-	Datum run_values[7];
-	char run_nulls[7] = {' ', ' ', ' ', ' ', ' ', ' ', ' '};
+	Oid run_types[9] = {INT8OID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID,
+						TEXTOID, TEXTOID, FLOAT8OID,	  TEXTOID};
+	Datum run_values[9];
+	char run_nulls[9] = {' ', ' ', ' ', ' ', ' ', ' ', ' ', ' ', ' '};
 	Oid types[8] = {TEXTOID,		TIMESTAMPTZOID, TEXTOID, INT4OID,
 					TIMESTAMPTZOID, BOOLOID,		INT4OID, TIMESTAMPTZOID};
 	Datum values[8];
@@ -337,9 +355,11 @@ dashie_lease_release(JobRun *run)
 		run_values[5] = CStringGetTextDatum(run->blocker);
 		run_nulls[5] = ' ';
 	}
+	stall_values(run, run_values + 7, run_nulls + 7);
 	dashie_query("UPDATE dashie.job_run SET status = $2, finished_at = $3, steps = $4, rows = $5,"
-				 " error_message = $6, sqlstate = $7 WHERE id = $1",
-				 7, run_types, run_values, run_nulls);
+				 " error_message = $6, sqlstate = $7, longest_stall_ms = $8, blocked_by = $9"
+				 " WHERE id = $1",
+				 9, run_types, run_values, run_nulls);
 
 	values[0] = CStringGetTextDatum(run->job->name);
 	values[1] = run_values[2];

@@ -10,6 +10,9 @@
  * recorded and neither ends the run's bookkeeping nor the other jobs.  Between
  * two transactions the user and the settings are the caller's.
  *
+ * A step that is blocked is tried again after a random pause.  When a run would
+ * give up, a worker may have something that only it can do (JobStep.alone).
+ *
  * Inside a transaction block or a function it is the same without commits: the
  * lease is then the row lock.
  *
@@ -57,6 +60,7 @@ typedef struct Runner
 {
 	const char *driver;
 	bool commits;			 /* may end transactions */
+	bool worker;			 /* nothing else runs in this session */
 	bool (*may_go_on)(void); /* asked in each transaction; NULL: always */
 	bool stopped;			 /* may_go_on said no */
 	MemoryContext context;	 /* one run; survives transactions */
@@ -68,6 +72,9 @@ typedef struct Runner
 	bool only_if_due;
 	bool more;	   /* out, of the step */
 	char *blocker; /* out, of the step; NULL: not blocked */
+	TimestampTz stall_since;
+	void (*alone)(Oid argument);
+	Oid alone_argument;
 } Runner;
 
 typedef void (*Piece)(Runner *runner, DashieGuard *guard);
@@ -223,10 +230,18 @@ do_step(Runner *runner, DashieGuard *guard)
 	TimestampTz began = GetCurrentTimestamp();
 
 	runner->blocker = NULL;
+	runner->stall_since = 0;
 	runner->more = run->job->step(&step);
 	if (step.blocked)
+	{
 		runner->blocker =
 			MemoryContextStrdup(runner->context, step.blocker ? step.blocker : "a lock is taken");
+		run->blocked_by = runner->blocker;
+	}
+	runner->alone = step.alone;
+	runner->alone_argument = step.alone_argument;
+	runner->stall_since = step.stall_since;
+	run->stall = Max(run->stall, step.stall);
 
 	/* the step may have become a table's owner */
 	dashie_leave(guard);
@@ -281,6 +296,59 @@ trim_cron_history(Runner *runner, DashieGuard *guard)
 	dashie_trim_cron_history();
 }
 
+static void
+connect_spi(bool commits)
+{
+	int rc = SPI_connect_ext(commits ? SPI_OPT_NONATOMIC : 0);
+
+	if (rc != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect_ext: %s", SPI_result_code_string(rc));
+}
+
+/*
+ * do_alone does what must have nothing around it: no subtransaction, no SPI, no
+ * security context.  Its error, unless it is a lock that was not to be had, is
+ * logged: the run goes on as if it had not been tried.
+ */
+static void
+do_alone(Runner *runner)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid user;
+	int security_context;
+
+	GetUserIdAndSecContext(&user, &security_context);
+	SPI_finish();
+	MemoryContextSwitchTo(PortalContext);
+	PG_TRY();
+	{
+		runner->alone(runner->alone_argument);
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(runner->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		if (error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			ReThrowError(error);
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			ereport(LOG, (errcode(error->sqlerrcode),
+						  errmsg("job \"%s\": %s", runner->run->job->name, error->message)));
+	}
+	PG_END_TRY();
+	SetUserIdAndSecContext(user, security_context);
+	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(PortalContext);
+	connect_spi(true);
+	MemoryContextSwitchTo(context);
+}
+
 /*
  * work does step after step, and sets the run's status.
  */
@@ -289,6 +357,7 @@ work(Runner *runner)
 {
 	JobRun *run = runner->run;
 	int retries = 0;
+	bool tried_alone = false;
 
 	for (;;)
 	{
@@ -302,6 +371,8 @@ work(Runner *runner)
 		run->error = in_subtransaction(runner, do_step);
 		if (run->error == NULL)
 			run->error = commit(runner);
+		if (runner->stall_since != 0)
+			run->stall = Max(run->stall, GetCurrentTimestamp() - runner->stall_since);
 		if (run->error != NULL)
 		{
 			run->status = "failed";
@@ -310,6 +381,14 @@ work(Runner *runner)
 
 		if (runner->blocker != NULL)
 		{
+			if (runner->worker && runner->alone != NULL && !tried_alone &&
+				retries >= runner->lock_retries && may_go_on(runner))
+			{
+				tried_alone = true;
+				retries = 0;
+				do_alone(runner);
+				continue;
+			}
 			/* sleeping inside the caller's transaction would hold its locks */
 			if (!runner->commits || retries++ >= runner->lock_retries)
 			{
@@ -438,17 +517,13 @@ report(const JobRun *run, int elevel)
 static void
 begin(Runner *runner, const char *driver, bool commits)
 {
-	int rc;
-
 	if (dashie_running)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE), errmsg("a job cannot run another job")));
 
 	memset(runner, 0, sizeof(*runner));
 	runner->driver = driver;
 	runner->commits = commits;
-	rc = SPI_connect_ext(commits ? SPI_OPT_NONATOMIC : 0);
-	if (rc != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect_ext: %s", SPI_result_code_string(rc));
+	connect_spi(commits);
 	runner->context =
 		AllocSetContextCreate(CurrentMemoryContext, "dashie job run", ALLOCSET_DEFAULT_SIZES);
 }
@@ -590,6 +665,8 @@ dashie_run_pass(const char *driver, bool (*may_go_on_now)(void))
 
 	begin(&runner, driver, true);
 	runner.may_go_on = may_go_on_now;
+	runner.worker = true;
+	MemoryContextSetParent(runner.context, PortalContext); /* survives SPI_finish() */
 	result = run_due(&runner, LOG);
 	SPI_finish();
 	return result;

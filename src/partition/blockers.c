@@ -5,6 +5,9 @@
  * Whoever queues for a strong lock makes everyone behind it wait as well.  So
  * maintenance waits for maintenance_lock_timeout_ms and no longer, over all
  * the locks that one piece of work needs together, and tries again later.
+ *
+ * The time from asking for such a lock until it is given back is the longest
+ * that anybody can have waited: it is measured here, for dashie.job_run.
  */
 #include "postgres.h"
 
@@ -14,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/procarray.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -21,8 +25,49 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "common/compat.h"
 #include "common/query.h"
 #include "partition/partition.h"
+
+/* Between two looks whether an old snapshot has gone, microseconds */
+#define SNAPSHOT_POLL 5000
+
+static TimestampTz stall_since; /* 0: nobody waits because of us */
+static int64 stall_longest;		/* of those that are over, microseconds */
+
+void
+dashie_stall_reset(void)
+{
+	stall_since = 0;
+	stall_longest = 0;
+}
+
+/* dashie_stall_begins is called before asking for a lock that readers or writers queue behind. */
+void
+dashie_stall_begins(void)
+{
+	if (stall_since == 0)
+		stall_since = GetCurrentTimestamp();
+}
+
+static void
+stall_ends(void)
+{
+	if (stall_since != 0)
+		stall_longest = Max(stall_longest, GetCurrentTimestamp() - stall_since);
+	stall_since = 0;
+}
+
+/*
+ * dashie_stall tells, since the reset, the longest stall that is over, and
+ * since when there is one that ends with the transaction, or 0.
+ */
+int64
+dashie_stall(TimestampTz *since)
+{
+	*since = stall_since;
+	return stall_longest;
+}
 
 /*
  * dashie_lock_timeout bounds every wait for a lock until the caller's GUC nest
@@ -46,6 +91,8 @@ dashie_lock_together(const LockNeed *needs, int nneeds, int budget_ms)
 
 	for (int i = 0; i < nneeds; i++)
 	{
+		if (DoLockModesConflict(needs[i].mode, RowExclusiveLock))
+			dashie_stall_begins();
 		if (budget_ms > 0)
 		{
 			long spent = TimestampDifferenceMilliseconds(begin, GetCurrentTimestamp());
@@ -137,6 +184,59 @@ dashie_lock_holders(const LockNeed *needs, int nneeds)
 }
 
 /*
+ * dashie_snapshot_holder waits, without a lock, for the snapshots that may not
+ * see what the transaction "xid" did.  NULL once they are gone; after the
+ * budget, who holds one.  A snapshot that is taken meanwhile sees it.
+ */
+char *
+dashie_snapshot_holder(TransactionId xid, int budget_ms)
+{
+	TimestampTz end = GetCurrentTimestamp() + budget_ms * (int64) 1000;
+	const int ignored = PROC_IS_AUTOVACUUM | PROC_IN_VACUUM;
+	int count;
+	VirtualTransactionId *old = GetCurrentVirtualXIDs(xid, true, false, ignored, &count);
+	PGPROC *proc = NULL;
+	Oid type = INT4OID;
+	Datum pid;
+	char *result;
+
+	for (;;)
+	{
+		int nnow;
+		VirtualTransactionId *now = GetCurrentVirtualXIDs(xid, true, false, ignored, &nnow);
+		int kept = 0;
+
+		for (int i = 0; i < count; i++)
+			for (int j = 0; j < nnow; j++)
+				if (VirtualTransactionIdEquals(old[i], now[j]))
+				{
+					old[kept++] = old[i];
+					break;
+				}
+		count = kept;
+		if (count == 0)
+			return NULL;
+		if (GetCurrentTimestamp() >= end)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(SNAPSHOT_POLL);
+	}
+
+	proc = dashie_vxid_proc(old[0]);
+	if (proc == NULL || proc->pid == 0)
+		return pstrdup("a snapshot of somebody who has gone meanwhile");
+	pid = Int32GetDatum(proc->pid);
+	dashie_query_begin();
+	dashie_query("SELECT 'pid ' || $1 || ' (an older snapshot)' || coalesce((SELECT ': '"
+				 " || pg_catalog.left(s.query, 200) FROM pg_catalog.pg_stat_activity AS s"
+				 " WHERE s.pid = $1), '')",
+				 1, &type, &pid, NULL);
+	result = dashie_field_text(0, 1);
+	dashie_query_end();
+	return result;
+}
+
+/*
  * dashie_attempt does a piece of work in a subtransaction.  NULL if it
  * succeeded; else everything it did is undone, its locks are released, and the
  * error is returned.
@@ -165,6 +265,7 @@ dashie_attempt(void (*work)(void *), void *arg)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
+		stall_ends();
 	}
 	PG_END_TRY();
 	return error;

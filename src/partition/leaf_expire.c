@@ -3,10 +3,12 @@
  *		Removing partitions whose retention is over.
  *
  * Run by maintain_partitions(), apply_retention() and their jobs, as the owner
- * of widget_analytics.  Never DETACH and then DROP: a detached partition keeps
- * its foreign keys' triggers on auth.users, and its DROP locks that table
+ * of widget_analytics.  Not DETACH and then DROP: a detached partition has its
+ * foreign keys' triggers on auth.users, and its DROP locks that table
  * against every reader.  DROP of an attached leaf locks the parent and the
- * leaf, in that order.
+ * leaf, in that order.  What had to be detached all the same (leaf_detach.c)
+ * is dropped here too: the tables that its foreign keys name are locked
+ * with it, in the order in which a cascading DELETE locks them.
  *
  * In a job the leaf is emptied first, in a transaction of its own that locks
  * the leaf alone, so that the lock on the parent is held for no longer than
@@ -32,9 +34,10 @@ typedef struct Removal
 {
 	PartitionPass *pass;
 	const PartitionLeaf *leaf;
-	LockNeed needs[2]; /* parent, leaf */
-	bool truncate;	   /* else drop */
-	bool gone;		   /* out: someone else removed it, or its bounds are others now */
+	LockNeed *needs; /* for TRUNCATE or for DROP */
+	int nneeds;
+	bool truncate; /* else drop */
+	bool gone;	   /* out: someone else removed it, or its bounds are others now */
 } Removal;
 
 static bool
@@ -44,32 +47,100 @@ expired(const PartitionLeaf *leaf, const PartitionWindow *window)
 }
 
 /*
- * still_expired looks again, with the parent locked.
+ * dashie_partition_kept is the one place that says whether a leaf may be
+ * emptied now: NULL, or why not.  Asked before, and again under the locks.
+ */
+const char *
+dashie_partition_kept(const PartitionPass *pass, const PartitionLeaf *leaf)
+{
+	if (leaf->relkind == RELKIND_FOREIGN_TABLE)
+		return "expired, but a foreign table: its rows are not here to remove";
+	return NULL;
+}
+
+/*
+ * still_removable looks again, with everything locked.
  */
 static bool
-still_expired(Removal *removal)
+still_removable(const Removal *removal)
 {
-	Relation parent = relation_open(removal->pass->parent, NoLock);
-	PartitionSet *set = dashie_partition_read(parent);
+	const PartitionPass *pass = removal->pass;
+	const PartitionLeaf *leaves;
+	int count;
+	bool stale;
 
-	relation_close(parent, NoLock);
-	for (int i = 0; i < set->count; i++)
-		if (set->leaves[i].relid == removal->leaf->relid)
-			return expired(&set->leaves[i], &removal->pass->window);
+	if (removal->leaf->begun)
+		leaves = dashie_partition_begun(pass->parent, &count, &stale);
+	else
+	{
+		Relation parent = relation_open(pass->parent, NoLock);
+		PartitionSet *set = dashie_partition_read(parent);
+
+		relation_close(parent, NoLock);
+		leaves = set->leaves;
+		count = set->count;
+	}
+	for (int i = 0; i < count; i++)
+		if (leaves[i].relid == removal->leaf->relid)
+			return expired(&leaves[i], &pass->window) &&
+				   leaves[i].detaching == removal->leaf->detaching &&
+				   dashie_partition_kept(pass, &leaves[i]) == NULL;
 	return false;
 }
 
+/*
+ * has_rows waits for nobody: what is locked exclusively may have some.
+ */
 static bool
 has_rows(Oid leaf)
 {
-	Relation rel = try_relation_open(leaf, AccessShareLock);
+	Relation rel;
 	bool result;
 
-	if (rel == NULL)
-		return false;
-	result = RelationGetNumberOfBlocks(rel) > 0;
-	relation_close(rel, AccessShareLock);
+	if (!ConditionalLockRelationOid(leaf, AccessShareLock))
+		return true;
+	rel = try_relation_open(leaf, NoLock);
+	result = rel != NULL && RelationGetNumberOfBlocks(rel) > 0;
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	UnlockRelationOid(leaf, AccessShareLock);
 	return result;
+}
+
+/*
+ * plan decides between emptying and dropping, and lists the locks.  A pending
+ * leaf can only be emptied; what is empty waits for FINALIZE.
+ */
+static void
+plan(Removal *removal)
+{
+	const PartitionLeaf *leaf = removal->leaf;
+	Oid parent = removal->pass->parent;
+
+	removal->truncate = leaf->relkind == RELKIND_RELATION &&
+						(removal->pass->steps || leaf->detaching) && has_rows(leaf->relid);
+	removal->gone = leaf->detaching && !removal->truncate;
+	if (leaf->detached && !removal->truncate)
+	{
+		removal->needs = dashie_partition_create_locks(leaf->relid, &removal->nneeds);
+		/* the leaf, which stands where a parent would, comes last */
+		memmove(removal->needs, removal->needs + 1, (removal->nneeds - 1) * sizeof(LockNeed));
+		removal->needs[removal->nneeds - 1].relid = leaf->relid;
+		for (int i = 0; i < removal->nneeds; i++)
+			removal->needs[i].mode = AccessExclusiveLock;
+		return;
+	}
+	removal->needs = palloc0(2 * sizeof(LockNeed));
+	removal->nneeds = 0;
+	if (!leaf->detached)
+	{
+		removal->needs[0].relid = parent;
+		removal->needs[0].mode = removal->truncate ? ShareUpdateExclusiveLock : AccessExclusiveLock;
+		removal->nneeds++;
+	}
+	removal->needs[removal->nneeds].relid = leaf->relid;
+	removal->needs[removal->nneeds].mode = AccessExclusiveLock;
+	removal->nneeds++;
 }
 
 /*
@@ -80,12 +151,11 @@ remove_leaf(void *arg)
 {
 	Removal *removal = arg;
 
-	removal->truncate = removal->pass->steps && removal->leaf->relkind == RELKIND_RELATION &&
-						has_rows(removal->leaf->relid);
-	if (removal->truncate)
-		removal->needs[0].mode = ShareUpdateExclusiveLock;
-	dashie_lock_together(removal->needs, lengthof(removal->needs), removal->pass->lock_budget_ms);
-	removal->gone = !still_expired(removal);
+	plan(removal);
+	if (removal->gone || removal->pass->dry_run)
+		return;
+	dashie_lock_together(removal->needs, removal->nneeds, removal->pass->lock_budget_ms);
+	removal->gone = !still_removable(removal);
 	if (removal->gone)
 		return;
 
@@ -96,17 +166,90 @@ remove_leaf(void *arg)
 }
 
 /*
- * refusal says why a partition is never ours to remove; NULL if it is.
+ * plan_text names the locks for a dry run.  A job empties the leaf in a step
+ * before, which is told too.
  */
-static const char *
-refusal(const PartitionLeaf *leaf)
+static char *
+plan_text(const Removal *removal)
 {
-	if (leaf->relkind == RELKIND_FOREIGN_TABLE)
-		return "expired, but a foreign table: its rows are not here to remove";
-	if (leaf->detaching)
-		return "expired, but DETACH CONCURRENTLY was begun and not finished: run ALTER TABLE ... "
-			   "DETACH PARTITION ... FINALIZE";
-	return NULL;
+	PartitionPass in_steps = *removal->pass;
+	Removal first = {&in_steps, removal->leaf};
+	char *text = dashie_lock_text(removal->needs, removal->nneeds);
+
+	in_steps.steps = true;
+	plan(&first);
+	if (removal->truncate || !first.truncate)
+		return text;
+	return psprintf("%s; the job before, to empty it, %s", text,
+					dashie_lock_text(first.needs, first.nneeds));
+}
+
+static PartitionAction
+describe(const PartitionPass *pass, const PartitionLeaf *leaf)
+{
+	PartitionAction action = {"remove", leaf->name, leaf->range.lower, leaf->range.upper};
+
+	dashie_partition_measure(leaf->relid, &action.rows, &action.bytes);
+	action.reason = psprintf(
+		"older than the retention of %s%s",
+		DatumGetCString(DirectFunctionCall1(interval_out, PointerGetDatum(pass->window.keep))),
+		leaf->begun ? "; detached, because the table was never free" : "");
+	return action;
+}
+
+/*
+ * try_to_remove removes one expired leaf, or plans it, and reports that.
+ * "refused" gets an error that is not about a lock.
+ */
+static PartitionRemoval
+try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refused)
+{
+	LockNeed leaf_alone = {leaf->relid, AccessExclusiveLock};
+	Removal removal = {pass, leaf, &leaf_alone, 1};
+	PartitionAction action = describe(pass, leaf);
+	const char *kept = dashie_partition_kept(pass, leaf);
+	PartitionRemoval result = REMOVED_NOTHING;
+	ErrorData *error;
+
+	if (kept != NULL)
+	{
+		action.action = "blocked";
+		action.reason = kept;
+	}
+	else if ((error = dashie_attempt(remove_leaf, &removal)) != NULL)
+	{
+		if (dashie_partition_blocked(pass, error, removal.needs, removal.nneeds, &action))
+			result = REMOVAL_BLOCKED;
+		else
+			*refused = error;
+	}
+	else if (removal.gone)
+		return REMOVED_NOTHING;
+	else if (pass->dry_run)
+	{
+		action.locks = plan_text(&removal);
+		action.blocked_by = dashie_lock_holders(removal.needs, removal.nneeds);
+	}
+	else
+	{
+		result = REMOVED_ONE;
+		if (removal.truncate)
+			pass->rows += Max(action.rows, 0);
+	}
+	if (pass->report != NULL)
+		pass->report(&action, pass->report_arg);
+	return result;
+}
+
+/*
+ * is_stuck tells whether it is the parent that somebody has in use.
+ */
+static bool
+is_stuck(const PartitionPass *pass, const PartitionLeaf *leaf)
+{
+	const LockNeed need = {pass->parent, AccessExclusiveLock};
+
+	return leaf->relkind == RELKIND_RELATION && dashie_lock_holders(&need, 1) != NULL;
 }
 
 /*
@@ -118,59 +261,40 @@ PartitionRemoval
 dashie_partition_remove(PartitionPass *pass)
 {
 	PartitionRemoval result = REMOVED_NOTHING;
+	bool parent_taken = false;
+	bool pending = false;
 	ErrorData *refused = NULL;
 
+	for (int i = 0; i < pass->nbegun && result != REMOVED_ONE; i++)
+		if (expired(&pass->begun[i], &pass->window))
+		{
+			PartitionRemoval removal = try_to_remove(pass, &pass->begun[i], &refused);
+
+			result = Max(result, removal);
+		}
+
+	for (int i = 0; i < pass->set->count; i++)
+		pending = pending || pass->set->leaves[i].detaching;
 	for (int i = 0; i < pass->set->count && result != REMOVED_ONE; i++)
 	{
 		const PartitionLeaf *leaf = &pass->set->leaves[i];
-		Removal removal = {pass, leaf};
-		PartitionAction action = {"remove", leaf->name, leaf->range.lower, leaf->range.upper};
-		const char *why_not = refusal(leaf);
-		ErrorData *error;
+		PartitionRemoval removal;
 
 		if (!expired(leaf, &pass->window))
 			break;
-
-		removal.needs[0].relid = pass->parent;
-		removal.needs[1].relid = leaf->relid;
-		removal.needs[0].mode = removal.needs[1].mode = AccessExclusiveLock;
-		dashie_partition_measure(leaf->relid, &action.rows, &action.bytes);
-		action.reason = psprintf(
-			"older than the retention of %s",
-			DatumGetCString(DirectFunctionCall1(interval_out, PointerGetDatum(pass->window.keep))));
-
 		/* once the parent was not to be had, only what does without it: emptying leaves */
-		if (result == REMOVAL_BLOCKED &&
-			!(pass->steps && leaf->relkind == RELKIND_RELATION && action.rows > 0))
+		if (leaf->detaching ||
+			(parent_taken &&
+			 !(pass->steps && leaf->relkind == RELKIND_RELATION && has_rows(leaf->relid))))
 			continue;
-		if (why_not != NULL)
+		removal = try_to_remove(pass, leaf, &refused);
+		if (removal == REMOVAL_BLOCKED)
 		{
-			action.action = "blocked";
-			action.reason = why_not;
+			if (!parent_taken && !pending && pass->steps && is_stuck(pass, leaf))
+				pass->stuck = leaf->relid;
+			parent_taken = true;
 		}
-		else if (pass->dry_run)
-		{
-			action.locks = dashie_lock_text(removal.needs, lengthof(removal.needs));
-			action.blocked_by = dashie_lock_holders(removal.needs, lengthof(removal.needs));
-		}
-		else if ((error = dashie_attempt(remove_leaf, &removal)) != NULL)
-		{
-			if (dashie_partition_blocked(pass, error, removal.needs, lengthof(removal.needs),
-										 &action))
-				result = REMOVAL_BLOCKED;
-			else
-				refused = error;
-		}
-		else if (removal.gone)
-			continue;
-		else
-		{
-			result = REMOVED_ONE;
-			if (removal.truncate)
-				pass->rows += Max(action.rows, 0);
-		}
-		if (pass->report != NULL)
-			pass->report(&action, pass->report_arg);
+		result = Max(result, removal);
 	}
 
 	/* a job has no rows to show: what stands in the way of all that is left is its error */

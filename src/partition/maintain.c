@@ -33,6 +33,12 @@
 PG_FUNCTION_INFO_V1(dashie_maintain_partitions);
 PG_FUNCTION_INFO_V1(dashie_partitions_list);
 
+/* Partitions that one step of the job makes: bounds how long writers of auth.users wait. */
+#define CREATE_STEP 4
+
+/* JobStep.numbers: whether this run found that FINALIZE has to wait */
+#define FINALIZE_WAITS 0
+
 /* A pass while it runs, with what it must give back. */
 typedef struct Maintenance
 {
@@ -87,10 +93,30 @@ look(void *arg)
 	Relation rel = dashie_partition_open_parent(work->pass.parent, AccessShareLock);
 
 	dashie_become_owner_of(work->guard, work->pass.parent);
+	work->pass.begun =
+		dashie_partition_begun(work->pass.parent, &work->pass.nbegun, &work->pass.stale);
 	work->pass.set = dashie_partition_read(rel);
 	work->nmissing =
 		dashie_partition_missing(rel, work->pass.set, &work->pass.window, &work->missing);
 	relation_close(rel, NoLock);
+}
+
+/*
+ * most_urgent keeps what one step makes: from today's partition on, else the
+ * newest.
+ */
+static void
+most_urgent(Maintenance *work)
+{
+	int first = 0;
+
+	if (!work->pass.steps || work->nmissing <= CREATE_STEP)
+		return;
+	while (first < work->nmissing - CREATE_STEP &&
+		   work->missing[first].upper <= work->pass.window.now)
+		first++;
+	work->missing += first;
+	work->nmissing = CREATE_STEP;
 }
 
 /*
@@ -105,6 +131,7 @@ create_missing(void *arg)
 	work->nmissing = dashie_partition_missing(rel, dashie_partition_read(rel), &work->pass.window,
 											  &work->missing);
 	relation_close(rel, NoLock);
+	most_urgent(work);
 	work->names = NIL;
 	if (work->nmissing > 0)
 		work->names = dashie_partition_create(work->pass.parent, work->missing, work->nmissing,
@@ -225,28 +252,6 @@ remove_pass(Maintenance *work)
 	return dashie_partition_remove(&work->pass);
 }
 
-/*
- * report_detaching names the partitions in whose place none can be made.
- */
-static void
-report_detaching(Maintenance *work)
-{
-	for (int i = 0; i < work->pass.set->count; i++)
-	{
-		const PartitionLeaf *leaf = &work->pass.set->leaves[i];
-		PartitionAction action = {"blocked",		 leaf->name, leaf->range.lower,
-								  leaf->range.upper, -1,		 -1};
-
-		if (!leaf->detaching || leaf->range.upper <= work->pass.window.cutoff ||
-			leaf->range.lower >= work->pass.window.upto)
-			continue;
-		action.reason =
-			"takes no rows, because DETACH CONCURRENTLY was begun and not finished: run "
-			"ALTER TABLE ... DETACH PARTITION ... FINALIZE";
-		work->pass.report(&action, work->pass.report_arg);
-	}
-}
-
 static Datum
 instant_or_null(TimestampTz at, bool *isnull)
 {
@@ -297,7 +302,9 @@ dashie_maintain_partitions(PG_FUNCTION_ARGS)
 	work.pass.report_arg = &rows;
 	if (pass_begin(&work, dashie_enabled_oid_required("widget_analytics")))
 	{
-		report_detaching(&work);
+		/* where that gives a range free, it is among the missing ones now */
+		if (dashie_partition_finalize(&work.pass) == PENDING_FINALIZED && !work.pass.dry_run)
+			look(&work);
 		create_pass(&work);
 		remove_pass(&work);
 	}
@@ -316,41 +323,65 @@ dashie_partition_expire(const DashieGuard *guard, bool dry_run, PartitionReport 
 	work.pass.report = report;
 	work.pass.report_arg = arg;
 	if (pass_begin(&work, dashie_enabled_oid("widget_analytics")))
+	{
+		if (dashie_partition_finalize(&work.pass) == PENDING_FINALIZED && !dry_run)
+			look(&work);
 		remove_pass(&work);
+	}
 	pass_end(&work);
 }
 
 /*
- * run_step is one transaction of a job: all missing partitions, or one leaf
- * emptied, or one dropped.
+ * run_step is one transaction of a job: a pending DETACH finished, or a few
+ * missing partitions made, or one leaf emptied, or one dropped.  A DETACH that
+ * has to wait for older queries keeps nothing else waiting.
  */
 static bool
 run_step(JobStep *step, bool create)
 {
 	Maintenance work = {0};
 	Oid parent = dashie_enabled_oid("widget_analytics");
-	bool again = false;
+	PartitionPending pending = PENDING_NOTHING;
+	PartitionRemoval removal = REMOVED_NOTHING;
+	bool again = true;
 
 	work.guard = step->guard;
 	work.pass.steps = true;
+	dashie_stall_reset();
 	if (!pass_begin(&work, parent))
 		step->blocked = again = OidIsValid(parent);
-	else if (create && work.nmissing > 0)
-	{
-		step->blocked = !create_pass(&work);
-		again = true;
-	}
 	else
 	{
-		PartitionRemoval removal = remove_pass(&work);
-
-		step->blocked = removal == REMOVAL_BLOCKED;
-		again = removal != REMOVED_NOTHING;
+		if (step->numbers[FINALIZE_WAITS] == 0)
+			pending = dashie_partition_finalize(&work.pass);
+		step->numbers[FINALIZE_WAITS] |= pending == PENDING_BLOCKED;
+		if (pending == PENDING_FINALIZED)
+			;
+		else if (create && work.nmissing > 0)
+			step->blocked = !create_pass(&work);
+		else if ((removal = remove_pass(&work)) == REMOVED_NOTHING)
+		{
+			/* nothing is left but this */
+			if (pending == PENDING_NOTHING)
+				pending = dashie_partition_finalize(&work.pass);
+			again = pending != PENDING_NOTHING;
+			step->blocked = pending == PENDING_BLOCKED;
+		}
+		else
+			step->blocked = removal == REMOVAL_BLOCKED;
 	}
 	step->rows += work.pass.rows;
+	step->stall = dashie_stall(&step->stall_since);
 	if (step->blocked)
 		step->blocker = work.pass.blocker;
+	if (removal == REMOVAL_BLOCKED && OidIsValid(work.pass.stuck))
+	{
+		step->alone = dashie_partition_detach;
+		step->alone_argument = work.pass.stuck;
+	}
 	pass_end(&work);
+	if (work.pass.stale)
+		dashie_partition_forget(work.pass.begun, work.pass.nbegun);
 	return again;
 }
 

@@ -39,7 +39,7 @@ extern void dashie_partition_convert(Oid plain, PartitionCreateParent create, vo
 /* A thing that maintenance did, would do, or could not do. */
 typedef struct PartitionAction
 {
-	const char *action;	   /* "create", "remove" or "blocked" */
+	const char *action;	   /* "create", "remove", "finalize" or "blocked" */
 	const char *partition; /* name without schema; NULL where it is about several */
 	TimestampTz lower;	   /* DT_NOBEGIN: without bound */
 	TimestampTz upper;	   /* DT_NOEND: without bound */
@@ -97,6 +97,8 @@ typedef struct PartitionLeaf
 	char *name;
 	char relkind;
 	bool detaching; /* DETACH CONCURRENTLY was begun and not finished */
+	bool begun;		/* by us, who then drop it: see leaf_detach.c */
+	bool detached;	/* no partition any more; only with begun */
 } PartitionLeaf;
 
 typedef struct PartitionSet
@@ -146,24 +148,43 @@ typedef struct PartitionPass
 	Oid parent;
 	PartitionWindow window;
 	PartitionSet *set;
+	PartitionLeaf *begun; /* what we began to detach */
+	int nbegun;
+	bool stale; /* some of what is written down of them is not true any more */
 	int lock_budget_ms;
 	bool steps; /* emptying and dropping are transactions of their own */
 	bool dry_run;
 	PartitionReport report;
 	void *report_arg;
 	char *blocker; /* who holds the lock that was last not to be had */
+	Oid stuck;	   /* an expired leaf that only the locks on the parent keep */
 	int64 rows;	   /* estimate of the rows removed */
 } PartitionPass;
 
 typedef enum PartitionRemoval
 {
+	/* of several results the greatest counts */
 	REMOVED_NOTHING,
-	REMOVED_ONE, /* with steps: emptied or dropped */
-	REMOVAL_BLOCKED
+	REMOVAL_BLOCKED,
+	REMOVED_ONE /* with steps: emptied or dropped */
 } PartitionRemoval;
 
 /* leaf_expire.c */
 extern PartitionRemoval dashie_partition_remove(PartitionPass *pass);
+extern const char *dashie_partition_kept(const PartitionPass *pass, const PartitionLeaf *leaf);
+
+/* leaf_detach.c */
+typedef enum PartitionPending
+{
+	PENDING_NOTHING,
+	PENDING_FINALIZED,
+	PENDING_BLOCKED
+} PartitionPending;
+
+extern PartitionLeaf *dashie_partition_begun(Oid parent, int *count, bool *stale);
+extern void dashie_partition_forget(const PartitionLeaf *begun, int nbegun);
+extern PartitionPending dashie_partition_finalize(PartitionPass *pass);
+extern void dashie_partition_detach(Oid leaf);
 
 /* maintain.c */
 extern bool dashie_partition_blocked(PartitionPass *pass, ErrorData *error, const LockNeed *needs,
@@ -176,9 +197,13 @@ extern List *dashie_carry_constraints(Oid old, Oid new);
 extern List *dashie_carry_rest(Oid old);
 
 /* blockers.c */
+extern void dashie_stall_reset(void);
+extern void dashie_stall_begins(void);
+extern int64 dashie_stall(TimestampTz *since);
 extern void dashie_lock_timeout(int ms);
 extern void dashie_lock_together(const LockNeed *needs, int nneeds, int budget_ms);
 extern char *dashie_lock_holders(const LockNeed *needs, int nneeds);
+extern char *dashie_snapshot_holder(TransactionId xid, int budget_ms);
 extern char *dashie_lock_text(const LockNeed *needs, int nneeds);
 extern ErrorData *dashie_attempt(void (*work)(void *), void *arg);
 extern bool dashie_is_blocked(const ErrorData *error);

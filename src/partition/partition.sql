@@ -1,3 +1,17 @@
+-- Not dumped: it names tables by OID.
+CREATE TABLE dashie.partition_removal (
+	relid oid PRIMARY KEY,
+	schema_name text NOT NULL,
+	partition text NOT NULL,
+	lower_bound timestamptz NOT NULL,
+	upper_bound timestamptz NOT NULL,
+	begun_at timestamptz NOT NULL
+);
+COMMENT ON TABLE dashie.partition_removal IS
+'Expired partitions of widget_analytics that a worker detached with DETACH CONCURRENTLY because their parent was never free, until they are dropped. A row is written in the transaction that marks the partition: what somebody else detached is never here, and never dropped. Whoever attaches such a table again, or renames it, keeps it.';
+REVOKE ALL ON TABLE dashie.partition_removal FROM PUBLIC;
+GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.partition_removal TO @extowner@;
+
 CREATE FUNCTION dashie.maintain_partitions(
 	dry_run boolean DEFAULT false,
 	OUT action text, OUT partition text, OUT lower_bound timestamptz, OUT upper_bound timestamptz,
@@ -7,7 +21,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER ROWS 10 AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION dashie.maintain_partitions(boolean) IS
 'Makes the missing daily partitions of widget_analytics, and removes one that retention has expired, in the caller''s transaction.
 dry_run: do nothing, tell what would be done, for all expired ones, the locks it takes and who would block it now.
-Returns one row for each thing done (create, remove) or not to be done now (blocked, with the holders of the locks); bounds are NULL where there is none.
+Returns one row for each thing done (create, remove, or finalize: a DETACH CONCURRENTLY that somebody had begun) or not to be done now (blocked, with the holders of the locks); bounds are NULL where there is none.
 Waits for no lock longer than the setting maintenance_lock_timeout_ms (milliseconds).
 Errors: 22023 for NULL; 55000 when widget_analytics is not enabled, is not partitioned by a timestamptz, or has a default partition.
 Source: dashie semantics, "Retention and jobs".';

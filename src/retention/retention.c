@@ -62,7 +62,9 @@ typedef struct Pass
 	bool more;			/* another pass would find work */
 	bool locked;		/* holds locks that others should not wait behind for long */
 	char *blocker;		/* a lock was not to be had: who holds it */
-	ErrorData *error;	/* the pass failed and left nothing behind */
+	int64 stall;		/* as in JobStep */
+	TimestampTz stall_since;
+	ErrorData *error; /* the pass failed and left nothing behind */
 } Pass;
 
 /* A line of apply_retention()'s answer. */
@@ -76,6 +78,22 @@ typedef struct Line
 	const char *locks;
 	const char *blocked_by;
 } Line;
+
+/*
+ * The run of the job in this backend, from its step 0 on.  Tables take turns,
+ * so that a long backlog of one does not starve the others when the run's time
+ * is up.
+ */
+static struct
+{
+	bool done[ROADMAP_TABLES];
+	int steps[ROADMAP_TABLES];
+	int waits[ROADMAP_TABLES];
+	int turn;
+	int64 numbers[JOB_NUMBERS]; /* of the partitions */
+	int sqlerrcode;				/* of the first table that failed, else 0 */
+	char message[512];
+} run;
 
 static bool
 is_partitioned(const RoadmapTable *table)
@@ -396,9 +414,12 @@ remove_partitions(Pass *pass)
 
 		step.guard = pass->guard;
 		step.number = pass->number;
+		step.numbers = run.numbers;
 		pass->locked = true;
 		pass->more = dashie_partition_expire_step(&step);
 		pass->rows = step.rows;
+		pass->stall = step.stall;
+		pass->stall_since = step.stall_since;
 		if (step.blocked)
 			pass->blocker = step.blocker;
 	}
@@ -503,21 +524,6 @@ dashie_apply_retention(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/*
- * The run of the job in this backend, from its step 0 on.  Tables take turns,
- * so that a long backlog of one does not starve the others when the run's time
- * is up.
- */
-static struct
-{
-	bool done[ROADMAP_TABLES];
-	int steps[ROADMAP_TABLES];
-	int waits[ROADMAP_TABLES];
-	int turn;
-	int sqlerrcode; /* of the first table that failed, else 0 */
-	char message[512];
-} run;
-
 static void
 remember_failure(int sqlerrcode, const char *table_name, const char *message)
 {
@@ -563,6 +569,9 @@ dashie_retention_step(JobStep *step)
 		pass.number = run.steps[run.turn]++;
 		run_pass(&pass);
 
+		step->stall = Max(step->stall, pass.stall);
+		if (pass.stall_since != 0)
+			step->stall_since = pass.stall_since;
 		if (pass.error != NULL)
 			remember_failure(pass.error->sqlerrcode, pass.table->name, pass.error->message);
 		if (pass.blocker != NULL)
