@@ -180,7 +180,7 @@ plan_text(const Removal *removal)
 	plan(&first);
 	if (removal->truncate || !first.truncate)
 		return text;
-	return psprintf("%s; the job before, to empty it, %s", text,
+	return psprintf("%s; a job empties it first, with %s", text,
 					dashie_lock_text(first.needs, first.nneeds));
 }
 

@@ -49,7 +49,8 @@ typedef struct Maintenance
 	int guc_nest;
 	int nmissing;
 	PartitionRange *missing;
-	List *names; /* of the partitions just made */
+	List *names;	/* of the partitions just made */
+	bool finalized; /* a DETACH just now */
 } Maintenance;
 
 /*
@@ -240,14 +241,27 @@ create_pass(Maintenance *work)
 }
 
 /*
- * remove_pass removes an expired partition.  Locks that creation took are held
+ * finalize_pass finishes what is half detached, for a caller who then goes on:
+ * a range that this gives free is among the missing ones now.
+ */
+static void
+finalize_pass(Maintenance *work)
+{
+	work->finalized =
+		dashie_partition_finalize(&work->pass) == PENDING_FINALIZED && !work->pass.dry_run;
+	if (work->finalized)
+		look(work);
+}
+
+/*
+ * remove_pass removes an expired partition.  Locks that the work before took are held
  * until the end of the transaction, and writers of auth.users wait for them:
  * so it asks for its own and does not wait.
  */
 static PartitionRemoval
 remove_pass(Maintenance *work)
 {
-	if (work->names != NIL)
+	if (work->names != NIL || work->finalized)
 		work->pass.lock_budget_ms = 1;
 	return dashie_partition_remove(&work->pass);
 }
@@ -302,9 +316,7 @@ dashie_maintain_partitions(PG_FUNCTION_ARGS)
 	work.pass.report_arg = &rows;
 	if (pass_begin(&work, dashie_enabled_oid_required("widget_analytics")))
 	{
-		/* where that gives a range free, it is among the missing ones now */
-		if (dashie_partition_finalize(&work.pass) == PENDING_FINALIZED && !work.pass.dry_run)
-			look(&work);
+		finalize_pass(&work);
 		create_pass(&work);
 		remove_pass(&work);
 	}
@@ -324,8 +336,7 @@ dashie_partition_expire(const DashieGuard *guard, bool dry_run, PartitionReport 
 	work.pass.report_arg = arg;
 	if (pass_begin(&work, dashie_enabled_oid("widget_analytics")))
 	{
-		if (dashie_partition_finalize(&work.pass) == PENDING_FINALIZED && !dry_run)
-			look(&work);
+		finalize_pass(&work);
 		remove_pass(&work);
 	}
 	pass_end(&work);

@@ -1,0 +1,1 @@
+CALL dashie.run_job('maintain_partitions');
