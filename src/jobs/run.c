@@ -313,7 +313,6 @@ connect_spi(bool commits)
 static void
 do_alone(Runner *runner)
 {
-	MemoryContext context = CurrentMemoryContext;
 	Oid user;
 	int security_context;
 
@@ -346,7 +345,6 @@ do_alone(Runner *runner)
 	StartTransactionCommand();
 	MemoryContextSwitchTo(PortalContext);
 	connect_spi(true);
-	MemoryContextSwitchTo(context);
 }
 
 /*

@@ -38,6 +38,7 @@
 #include "access/xact.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_event_trigger.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -369,7 +370,7 @@ prepare(const DashieGuard *guard, Oid relid, Oid *owner)
 	const PartitionLeaf *leaf = NULL;
 	Relation rel;
 
-	if (!OidIsValid(pass.parent) || owners_code_may_run())
+	if (!OidIsValid(pass.parent))
 		return NULL;
 	rel = dashie_partition_open_parent(pass.parent, ShareUpdateExclusiveLock);
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
@@ -421,6 +422,9 @@ run_alone(const char *sql)
  * be dropped: see JobStep.alone.  Nothing is connected to SPI, and the
  * transaction is one that it may end.  An error is thrown; the mark may be
  * committed by then.
+ *
+ * No event trigger can come until the session's lock on their catalog is given
+ * back, which an error does too.
  */
 void
 dashie_partition_detach(Oid relid)
@@ -430,12 +434,14 @@ dashie_partition_detach(Oid relid)
 	int security_context;
 	Oid owner = InvalidOid;
 	char *sql;
+	LockRelId event_triggers = {EventTriggerRelationId, MyDatabaseId};
 
 	GetUserIdAndSecContext(&user, &security_context);
 	SetConfigOption("lock_timeout", DETACH_LOCK_TIMEOUT, PGC_USERSET, PGC_S_OVERRIDE);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	dashie_enter(&guard);
-	sql = prepare(&guard, relid, &owner);
+	LockRelationIdForSession(&event_triggers, ShareLock);
+	sql = owners_code_may_run() ? NULL : prepare(&guard, relid, &owner);
 	dashie_leave(&guard);
 	PopActiveSnapshot();
 	if (sql != NULL)
@@ -444,5 +450,6 @@ dashie_partition_detach(Oid relid)
 		run_alone(sql);
 		SetUserIdAndSecContext(user, security_context);
 	}
+	UnlockRelationIdForSession(&event_triggers, ShareLock);
 	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 }
