@@ -4,7 +4,7 @@
  *		of their days dirty.  marks.c has the protocol.
  *
  * Run as the owner of the table that is filled, under the lock of engine.c.
- * Takes RowExclusiveLock on dashie.changed_range, which no writer waits for.
+ * Takes RowExclusiveLock on the table of marks, which no writer waits for.
  */
 #include "postgres.h"
 
@@ -37,10 +37,11 @@ typedef struct MarkScan
 } MarkScan;
 
 static void
-marks_begin(MarkScan *marks, Metrics *metrics, LOCKMODE lockmode, AclMode rights)
+marks_begin(MarkScan *marks, Metrics *metrics, MarkKind kind, LOCKMODE lockmode, AclMode rights)
 {
 	memcpy(marks->columns, mark_columns, sizeof(mark_columns));
-	marks->rel = dashie_relation_open(metrics_table("changed_range"), lockmode, rights, false);
+	marks->rel =
+		dashie_relation_open(metrics_table(dashie_mark_table(kind)), lockmode, rights, false);
 	dashie_relation_columns(marks->rel, marks->columns, lengthof(mark_columns));
 	marks->scan = dashie_scan_begin(marks->rel, metrics->snapshot);
 }
@@ -131,20 +132,21 @@ range_arrays(const RangeSet *set, Datum *from, Datum *upto)
 
 /* put_back writes marks for those who have not ended; the next refresh takes them. */
 static void
-put_back(const RangeSet *relied_on)
+put_back(MarkKind kind, const RangeSet *relied_on)
 {
 	Oid types[] = {TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
 	Datum values[2];
 
 	range_arrays(relied_on, &values[0], &values[1]);
 	dashie_query_begin();
-	dashie_query("INSERT INTO dashie.changed_range (\"from\", upto) SELECT * FROM unnest($1, $2)",
+	dashie_query(psprintf("INSERT INTO dashie.%s (\"from\", upto) SELECT * FROM unnest($1, $2)",
+						  dashie_mark_table(kind)),
 				 2, types, values, NULL);
 	dashie_query_end();
 }
 
 static void
-make_dirty(Metrics *metrics, const RangeSet *set)
+make_dirty(Metrics *metrics, MarkKind kind, const RangeSet *set)
 {
 	Oid types[] = {DATEARRAYOID, DATEARRAYOID, DATEOID};
 	Datum *days = palloc(2 * set->n * sizeof(Datum));
@@ -158,13 +160,15 @@ make_dirty(Metrics *metrics, const RangeSet *set)
 	values[0] = PointerGetDatum(construct_array(days, set->n, DATEOID, 4, true, TYPALIGN_INT));
 	values[1] =
 		PointerGetDatum(construct_array(days + set->n, set->n, DATEOID, 4, true, TYPALIGN_INT));
-	values[2] = DateADTGetDatum(metrics->first_open_day);
+	values[2] = DateADTGetDatum(kind == MARK_EVENTS ? metrics->first_open_event_day
+													: metrics->first_open_day);
 	dashie_query_begin();
-	dashie_query("UPDATE dashie.day_page AS p SET dirty = true"
-				 " WHERE NOT p.dirty AND p.day >= $3 AND EXISTS (SELECT FROM unnest($1, $2) AS m "
-				 "(f, t)"
-				 " WHERE p.day BETWEEN m.f AND m.t)",
-				 3, types, values, NULL);
+	dashie_query(
+		psprintf("UPDATE dashie.%s AS p SET dirty = true"
+				 " WHERE NOT p.dirty AND p.day >= $3 AND EXISTS"
+				 " (SELECT FROM unnest($1, $2) AS m (f, t) WHERE p.day BETWEEN m.f AND m.t)",
+				 kind == MARK_EVENTS ? "event_page" : "day_page"),
+		3, types, values, NULL);
 	dashie_query_end();
 }
 
@@ -173,7 +177,7 @@ make_dirty(Metrics *metrics, const RangeSet *set)
  * snapshot that it reads the rows with.
  */
 void
-absorb_ranges(Metrics *metrics)
+absorb_ranges(Metrics *metrics, MarkKind kind)
 {
 	RangeSet all = {.context = metrics->context};
 	RangeSet relied_on = {.context = metrics->context};
@@ -181,7 +185,7 @@ absorb_ranges(Metrics *metrics)
 	Range mark;
 	Oid relid;
 
-	marks_begin(&marks, metrics, RowExclusiveLock, ACL_SELECT | ACL_INSERT | ACL_DELETE);
+	marks_begin(&marks, metrics, kind, RowExclusiveLock, ACL_SELECT | ACL_INSERT | ACL_DELETE);
 	while (marks_next(&marks, &mark))
 	{
 		range_set_add(&all, mark.from, mark.upto);
@@ -195,10 +199,10 @@ absorb_ranges(Metrics *metrics)
 		return;
 
 	if (relied_on.n > 0 && !await_holders(relid))
-		put_back(&relied_on);
+		put_back(kind, &relied_on);
 	UnregisterSnapshot(metrics->snapshot);
 	metrics->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	make_dirty(metrics, &all);
+	make_dirty(metrics, kind, &all);
 }
 
 /*
@@ -206,13 +210,16 @@ absorb_ranges(Metrics *metrics)
  * touches, and leaves the marks where they are.
  */
 bool
-metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
+metrics_marked(Metrics *metrics, MarkKind kind, DateADT from, DateADT to, bool *days)
 {
 	MarkScan marks;
 	Range mark;
 	bool any = false;
 
-	marks_begin(&marks, metrics, AccessShareLock, ACL_SELECT);
+	/* what nobody computes has no marks */
+	if (!OidIsValid(dashie_relation_oid("dashie", dashie_mark_table(kind))))
+		return false;
+	marks_begin(&marks, metrics, kind, AccessShareLock, ACL_SELECT);
 	while (marks_next(&marks, &mark))
 	{
 		DateADT first = Max(dashie_day_of(mark.from, metrics->zone), from);

@@ -118,7 +118,6 @@ typedef struct Collector
 	TupleTableSlot *slot; /* of a row that is asked for its id */
 
 	/* what is the same for all pages of the pass; made when first asked for */
-	UserSet *users_there;
 	UserSet *dashboards_there;
 	NumberList *signups; /* [day + 1]: who signed up in it; [0]: before the stretch */
 	int signups_until;	 /* those before are in the set */

@@ -248,28 +248,6 @@ keep_others(UserSet *into, const UserSet *from, const UserSet *without, int32 ma
 	roaring_bitmap_or_inplace(into, user_set_adopt(roaring_bitmap_andnot(from, without)));
 }
 
-/* The users who are there, for the whole pass. */
-static const UserSet *
-users_there(Collector *collector)
-{
-	Metrics *metrics = collector->metrics;
-	MemoryContext old;
-	uint32 *numbers;
-	uint32 n = 0;
-
-	if (collector->users_there != NULL)
-		return collector->users_there;
-	old = MemoryContextSwitchTo(collector->context);
-	numbers = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
-	for (int32 number = 0; number < metrics->by_number_size; number++)
-		if (metrics->by_number[number] != NULL && user_is_there(metrics->by_number[number]))
-			numbers[n++] = number;
-	collector->users_there = user_set_of_sorted(numbers, n);
-	pfree(numbers);
-	MemoryContextSwitchTo(old);
-	return collector->users_there;
-}
-
 /* The dashboards of users who have not departed. */
 static const UserSet *
 dashboards_there(Collector *collector)
@@ -396,7 +374,7 @@ collect_page(Collector *collector, DayPage *page, int day)
 	dashboards = set_of_list(&rows->dashboards);
 	if (keep)
 	{
-		keep_others(active, page->active, users_there(collector), metrics->max_user);
+		keep_others(active, page->active, numbers_there(metrics), metrics->max_user);
 		keep_others(dashboards, page->dashboards, dashboards_there(collector),
 					metrics->max_dashboard);
 	}

@@ -59,7 +59,16 @@ heartbeat_source(void)
 	return dashie_application_table("dashboard_heartbeats", columns, lengthof(columns));
 }
 
-/* metrics_load_retention_floor reads what retention has removed of user_sessions. */
+/* The first day that begins at an instant or after it. */
+static DateADT
+first_day_from(const Metrics *metrics, TimestampTz at)
+{
+	DateADT day = dashie_day_of(at, metrics->zone);
+
+	return dashie_day_start(day, metrics->zone) < at ? day + 1 : day;
+}
+
+/* metrics_load_retention_floor reads what retention has removed of sessions and of events. */
 void
 metrics_load_retention_floor(Metrics *metrics)
 {
@@ -72,7 +81,7 @@ metrics_load_retention_floor(Metrics *metrics)
 	DashieScan *scan;
 
 	metrics->removed_before = DT_NOBEGIN;
-	metrics->first_open_day = DASHIE_MIN_DAY;
+	metrics->first_open_day = metrics->first_open_event_day = DASHIE_MIN_DAY;
 	if (!OidIsValid(relid))
 		return;
 
@@ -83,14 +92,16 @@ metrics_load_retention_floor(Metrics *metrics)
 	{
 		bool isnull;
 		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
+		char *table = isnull ? "" : TextDatumGetCString(value);
+		TimestampTz floor = DatumGetTimestampTz(dashie_scan_get(scan, &columns[1], &isnull));
 
-		if (isnull || strcmp(TextDatumGetCString(value), "user_sessions") != 0)
-			continue;
-		value = dashie_scan_get(scan, &columns[1], &isnull);
-		metrics->removed_before = DatumGetTimestampTz(value);
-		metrics->first_open_day = dashie_day_of(metrics->removed_before, metrics->zone);
-		if (dashie_day_start(metrics->first_open_day, metrics->zone) < metrics->removed_before)
-			metrics->first_open_day++;
+		if (strcmp(table, "user_sessions") == 0)
+		{
+			metrics->removed_before = floor;
+			metrics->first_open_day = first_day_from(metrics, floor);
+		}
+		else if (strcmp(table, "widget_analytics") == 0)
+			metrics->first_open_event_day = first_day_from(metrics, floor);
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
@@ -217,7 +228,7 @@ metrics_absorb_marks(Metrics *metrics)
 {
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 
-	absorb_ranges(metrics);
+	absorb_ranges(metrics, MARK_SESSIONS);
 	numbers_load(metrics);
 	users_recount(metrics);
 	absorb_heartbeats(metrics);

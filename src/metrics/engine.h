@@ -23,6 +23,7 @@
 #include "common/owner.h"
 #include "common/relation.h"
 #include "jobs/job.h"
+#include "metrics/marks.h"
 #include "metrics/user_set.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -148,7 +149,8 @@ typedef struct Metrics
 
 	/* days that start before this have lost rows to retention */
 	TimestampTz removed_before;
-	DateADT first_open_day; /* first day that has lost none */
+	DateADT first_open_day;		  /* first day that has lost none */
+	DateADT first_open_event_day; /* the same of events */
 
 	/* number.c */
 	bool bounds_loaded;
@@ -167,6 +169,7 @@ typedef struct Metrics
 	struct uuid_map_hash *users; /* user id -> number, of those who are there */
 	UserEntry **by_number;		 /* index: number; also departed users; NULL where unknown */
 	int32 by_number_size;
+	UserSet *there;	  /* numbers_there(); NULL until asked for */
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
@@ -191,8 +194,8 @@ extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool for
 							bool *more, bool *computed);
 
 /* absorb.c */
-extern void absorb_ranges(Metrics *metrics);
-extern bool metrics_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
+extern void absorb_ranges(Metrics *metrics, MarkKind kind);
+extern bool metrics_marked(Metrics *metrics, MarkKind kind, DateADT from, DateADT to, bool *days);
 
 /* number_load.c, number_store.c */
 extern void numbers_load(Metrics *metrics);
@@ -206,6 +209,7 @@ extern void numbers_store(Metrics *metrics);
 
 /* number.c */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
+extern const UserSet *numbers_there(Metrics *metrics);
 extern int32 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number);
 extern const DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
 
@@ -243,6 +247,7 @@ extern int32 page_count_returning(Metrics *metrics, UserSet *active, TimestampTz
 extern DayPage *pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents);
 extern void page_store(Metrics *metrics, DayPage *page);
 #define PAGE_PARTS 5 /* active, entries, dashboards, heartbeats, countries: in the digest */
+extern char *page_snapshot_text(Snapshot snapshot); /* xmin:xmax:xip,... */
 extern bytea *page_digest(DateADT day, bytea *const *parts, int nparts);
 extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
 extern PageEntry *page_entries_from_bytes(const bytea *bytes, int *nentries);

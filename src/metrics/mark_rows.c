@@ -10,8 +10,8 @@
  * of the transaction.  Where the table is missing no metrics are enabled, and
  * nothing is to be remembered; enable() makes it with a mark over all time.
  *
- * What a backend has seen of dashie.changed_range it remembers, to find a mark
- * without a search.  The memory is no more than a hint where to look: the row
+ * What a backend has seen of such a table it remembers, to find a mark without
+ * a search.  The memory is no more than a hint where to look: the row
  * is read each time, and counts only if it is an open mark that covers the
  * range.
  */
@@ -44,11 +44,22 @@ typedef struct Seen
 	ItemPointerData tid;
 } Seen;
 
-/* Such marks, each beginning and ending later than the one before. */
-static Oid seen_relid = InvalidOid;
-static Seen *seen = NULL;
-static int nseen = 0;
-static int seen_size = 0;
+/* What is known of a table of marks. */
+typedef struct MarkTable
+{
+	const char *name;
+	Oid relid;	/* that the rest is about; InvalidOid: none */
+	Seen *seen; /* each beginning and ending later than the one before */
+	int nseen;
+	int size;
+	int64 rows;	  /* at the last search */
+	int64 misses; /* since then */
+} MarkTable;
+
+static MarkTable tables[MARK_KINDS] = {
+	[MARK_SESSIONS] = {.name = "changed_range"},
+	[MARK_EVENTS] = {.name = "changed_events"},
+};
 
 /*
  * A search reads the whole table.  It holds a few rows; should it hold many,
@@ -56,8 +67,6 @@ static int seen_size = 0;
  * in as many misses as keep its share of each at about this many rows.
  */
 #define ROWS_PER_MISS 16
-static int64 table_rows = 0; /* at the last search */
-static int64 misses = 0;	 /* since then */
 
 /* Beyond this a backend neither searches nor remembers. */
 #define MAX_SEARCH_BLOCKS 64
@@ -138,16 +147,16 @@ is_settled(const SnapshotData *dirty)
 
 /* The number of remembered marks that begin at or before an instant. */
 static int
-seen_until(TimestampTz at)
+seen_until(const MarkTable *table, TimestampTz at)
 {
 	int low = 0;
-	int high = nseen;
+	int high = table->nseen;
 
 	while (low < high)
 	{
 		int middle = low + (high - low) / 2;
 
-		if (seen[middle].range.from <= at)
+		if (table->seen[middle].range.from <= at)
 			low = middle + 1;
 		else
 			high = middle;
@@ -157,50 +166,52 @@ seen_until(TimestampTz at)
 
 /* remember keeps a mark, unless others cover it. */
 static void
-remember(const Range *mark, const ItemPointerData *tid)
+remember(MarkTable *table, const Range *mark, const ItemPointerData *tid)
 {
-	int first = seen_until(mark->from);
+	int first = seen_until(table, mark->from);
 	int next = first;
+	Seen *seen = table->seen;
 
 	if (first > 0 && seen[first - 1].range.upto >= mark->upto)
 		return;
 	if (first > 0 && seen[first - 1].range.from == mark->from)
 		first--;
-	while (next < nseen && seen[next].range.upto <= mark->upto)
+	while (next < table->nseen && seen[next].range.upto <= mark->upto)
 		next++;
 
-	if (next == first && nseen == seen_size)
+	if (next == first && table->nseen == table->size)
 	{
-		int size = Max(16, seen_size * 2);
+		int size = Max(16, table->size * 2);
 
 		if (size > MAX_SEEN)
 			return;
 		seen = seen == NULL ? MemoryContextAlloc(TopMemoryContext, size * sizeof(Seen))
 							: repalloc(seen, size * sizeof(Seen));
-		seen_size = size;
+		table->seen = seen;
+		table->size = size;
 	}
-	memmove(seen + first + 1, seen + next, (nseen - next) * sizeof(Seen));
-	nseen += first + 1 - next;
+	memmove(seen + first + 1, seen + next, (table->nseen - next) * sizeof(Seen));
+	table->nseen += first + 1 - next;
 	seen[first].range = *mark;
 	seen[first].tid = *tid;
 }
 
 /* search remembers the open marks of the table instead of what was remembered. */
 static void
-search(Relation rel, BlockNumber nblocks)
+search(MarkTable *table, Relation rel, BlockNumber nblocks)
 {
 	SnapshotData dirty;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 
-	seen_relid = RelationGetRelid(rel);
-	nseen = 0;
-	misses = 0;
-	table_rows = (int64) nblocks * MaxHeapTuplesPerPage;
+	table->relid = RelationGetRelid(rel);
+	table->nseen = 0;
+	table->misses = 0;
+	table->rows = (int64) nblocks * MaxHeapTuplesPerPage;
 	if (nblocks > MAX_SEARCH_BLOCKS)
 		return;
 
-	table_rows = 0;
+	table->rows = 0;
 	InitDirtySnapshot(dirty);
 	slot = table_slot_create(rel, NULL);
 	scan = table_beginscan(rel, &dirty, 0, NULL);
@@ -208,9 +219,9 @@ search(Relation rel, BlockNumber nblocks)
 	{
 		Range mark;
 
-		table_rows++;
+		table->rows++;
 		if (is_settled(&dirty) && slot_mark(slot, &mark))
-			remember(&mark, &slot->tts_tid);
+			remember(table, &mark, &slot->tts_tid);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
@@ -225,15 +236,17 @@ typedef enum Cover
 
 /* look_at_seen looks for open marks over a range where they were seen. */
 static Cover
-look_at_seen(Relation rel, TupleTableSlot *slot, BlockNumber nblocks, const Range *range)
+look_at_seen(const MarkTable *table, Relation rel, TupleTableSlot *slot, BlockNumber nblocks,
+			 const Range *range)
 {
+	const Seen *seen = table->seen;
 	TimestampTz at = range->from;
 
-	if (seen_relid != RelationGetRelid(rel))
+	if (table->relid != RelationGetRelid(rel))
 		return COVER_MISSING;
 	for (;;)
 	{
-		int n = seen_until(at);
+		int n = seen_until(table, at);
 		SnapshotData dirty;
 		Range mark;
 		bool is_open;
@@ -245,9 +258,10 @@ look_at_seen(Relation rel, TupleTableSlot *slot, BlockNumber nblocks, const Rang
 		if (ItemPointerGetBlockNumber(&seen[n - 1].tid) >= nblocks)
 			return COVER_STALE;
 		InitDirtySnapshot(dirty);
-		is_open = table_tuple_fetch_row_version(rel, &seen[n - 1].tid, &dirty, slot) &&
-				  is_settled(&dirty) && slot_mark(slot, &mark) && mark.from <= at &&
-				  mark.upto >= at;
+		is_open =
+			table_tuple_fetch_row_version(rel, unconstify(ItemPointerData *, &seen[n - 1].tid),
+										  &dirty, slot) &&
+			is_settled(&dirty) && slot_mark(slot, &mark) && mark.from <= at && mark.upto >= at;
 		ExecClearTuple(slot);
 		if (!is_open)
 			return COVER_STALE;
@@ -258,7 +272,7 @@ look_at_seen(Relation rel, TupleTableSlot *slot, BlockNumber nblocks, const Rang
 }
 
 static bool
-is_covered(Relation rel, TupleTableSlot *slot, const Range *range)
+is_covered(MarkTable *table, Relation rel, TupleTableSlot *slot, const Range *range)
 {
 	BlockNumber nblocks;
 	Cover cover;
@@ -266,14 +280,14 @@ is_covered(Relation rel, TupleTableSlot *slot, const Range *range)
 	if (!is_bounded(range))
 		return false;
 	nblocks = RelationGetNumberOfBlocks(rel);
-	cover = look_at_seen(rel, slot, nblocks, range);
-	if (cover == COVER_MISSING && seen_relid == RelationGetRelid(rel) &&
-		++misses * ROWS_PER_MISS < table_rows)
+	cover = look_at_seen(table, rel, slot, nblocks, range);
+	if (cover == COVER_MISSING && table->relid == RelationGetRelid(rel) &&
+		++table->misses * ROWS_PER_MISS < table->rows)
 		return false;
 	if (cover != COVER_OPEN)
 	{
-		search(rel, nblocks);
-		cover = look_at_seen(rel, slot, nblocks, range);
+		search(table, rel, nblocks);
+		cover = look_at_seen(table, rel, slot, nblocks, range);
 	}
 	return cover == COVER_OPEN;
 }
@@ -293,15 +307,22 @@ widen(Range *range, pg_tz *zone)
 		Max(range->upto, dashie_day_start(dashie_day_of(range->upto, zone) + 1, zone) - 1);
 }
 
+const char *
+dashie_mark_table(MarkKind kind)
+{
+	return tables[kind].name;
+}
+
 /*
  * mark_rows_write leaves a mark for each range; with "may_rely", unless open
  * marks cover it.
  */
 void
-mark_rows_write(const RangeSet *changed, bool may_rely)
+mark_rows_write(MarkKind kind, const RangeSet *changed, bool may_rely)
 {
 	static const Oid types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	Relation rel = open_marks("changed_range", types, lengthof(types));
+	MarkTable *table = &tables[kind];
+	Relation rel = open_marks(table->name, types, lengthof(types));
 	TupleTableSlot *slot;
 	TupleTableSlot *new_slot = NULL;
 	pg_tz *zone = NULL;
@@ -318,7 +339,7 @@ mark_rows_write(const RangeSet *changed, bool may_rely)
 		Range range = changed->ranges[i];
 		Datum values[2];
 
-		if (may_rely && is_covered(rel, slot, &range))
+		if (may_rely && is_covered(table, rel, slot, &range))
 			continue;
 		if (new_slot == NULL)
 		{
@@ -329,8 +350,8 @@ mark_rows_write(const RangeSet *changed, bool may_rely)
 		values[0] = TimestampTzGetDatum(range.from);
 		values[1] = TimestampTzGetDatum(range.upto);
 		insert_row(rel, new_slot, values, 2);
-		if (may_rely && seen_relid == RelationGetRelid(rel) && is_bounded(&range))
-			remember(&range, &new_slot->tts_tid);
+		if (may_rely && table->relid == RelationGetRelid(rel) && is_bounded(&range))
+			remember(table, &range, &new_slot->tts_tid);
 	}
 	if (new_slot != NULL)
 		ExecDropSingleTupleTableSlot(new_slot);

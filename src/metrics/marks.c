@@ -44,6 +44,10 @@
  * The abort of a subtransaction leaves its ranges in place: that marks too
  * much, never too little.  The abort of the transaction drops all.
  *
+ * Events of widgets have the same protocol with tables of their own,
+ * dashie.changed_events and dashie.event_page; who collects them is in
+ * events/event_marks.c.
+ *
  * Heartbeats follow the same way into dashie.heartbeat_seen: the first one of
  * each day of a dashboard, since the dashboard's row keeps only the last.
  */
@@ -70,7 +74,7 @@ PG_FUNCTION_INFO_V1(dashie_heartbeat_changed);
 #define SLOT (15 * USECS_PER_MINUTE)
 
 /* What the current transaction has collected; in TopTransactionContext. */
-static RangeSet collected = {0};
+static RangeSet collected[MARK_KINDS] = {0};
 static Heartbeat *heartbeats = NULL;
 static int nheartbeats = 0;
 static int heartbeats_size = 0;
@@ -89,11 +93,17 @@ typedef struct SessionColumns
 	int attnum[SESSION_COLUMNS]; /* 0 where missing, or of no use */
 } SessionColumns;
 
+void
+dashie_marks_collect(MarkKind kind, TimestampTz from, TimestampTz upto)
+{
+	collected[kind].context = TopTransactionContext;
+	range_set_add(&collected[kind], from, upto);
+}
+
 static void
 collect_range(TimestampTz from, TimestampTz upto)
 {
-	collected.context = TopTransactionContext;
-	range_set_add(&collected, from, upto);
+	dashie_marks_collect(MARK_SESSIONS, from, upto);
 }
 
 /* The time that a session covers; false for a row without a start. */
@@ -185,8 +195,8 @@ collect_update(const SessionColumns *columns, HeapTuple old, HeapTuple new, Tupl
 		collect_range(after.from, after.from);
 }
 
-static TriggerData *
-trigger_data(FunctionCallInfo fcinfo, const char *function)
+TriggerData *
+dashie_trigger_data(FunctionCallInfo fcinfo, const char *function)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 
@@ -236,7 +246,7 @@ find_columns(SessionColumns *columns, Relation rel)
 Datum
 dashie_sessions_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo, "dashie.sessions_changed");
+	TriggerData *data = dashie_trigger_data(fcinfo, "dashie.sessions_changed");
 	SessionColumns *columns = fcinfo->flinfo->fn_extra;
 	TupleDesc desc = RelationGetDescr(data->tg_relation);
 
@@ -295,7 +305,7 @@ required_field(HeapTuple row, TupleDesc desc, const char *name, Oid type, bool *
 Datum
 dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *data = trigger_data(fcinfo, "dashie.heartbeat_changed");
+	TriggerData *data = dashie_trigger_data(fcinfo, "dashie.heartbeat_changed");
 	TupleDesc desc = RelationGetDescr(data->tg_relation);
 	bool update = TRIGGER_FIRED_BY_UPDATE(data->tg_event);
 	HeapTuple row = update ? data->tg_newtuple : data->tg_trigtuple;
@@ -350,8 +360,9 @@ dashie_heartbeat_changed(PG_FUNCTION_ARGS)
 static void
 write_marks(bool may_rely)
 {
-	if (collected.n > 0)
-		mark_rows_write(&collected, may_rely);
+	for (int kind = 0; kind < MARK_KINDS; kind++)
+		if (collected[kind].n > 0)
+			mark_rows_write(kind, &collected[kind], may_rely);
 	if (nheartbeats > 0)
 		mark_rows_write_heartbeats(heartbeats, nheartbeats);
 }
@@ -370,7 +381,7 @@ marks_at_xact_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			memset(&collected, 0, sizeof(collected));
+			memset(collected, 0, sizeof(collected));
 			heartbeats = NULL;
 			heartbeat_zone = NULL;
 			nheartbeats = heartbeats_size = 0;
@@ -388,11 +399,19 @@ marks_at_xact_event(XactEvent event, void *arg)
 void
 dashie_marks_flush(void)
 {
-	if (collected.n == 0 && nheartbeats == 0)
+	int nranges = 0;
+
+	for (int kind = 0; kind < MARK_KINDS; kind++)
+		nranges += collected[kind].n;
+	if (nranges == 0 && nheartbeats == 0)
 		return;
 	write_marks(false);
 	if (GetCurrentTransactionNestLevel() == 1)
-		collected.n = nheartbeats = 0;
+	{
+		for (int kind = 0; kind < MARK_KINDS; kind++)
+			collected[kind].n = 0;
+		nheartbeats = 0;
+	}
 	CommandCounterIncrement();
 }
 

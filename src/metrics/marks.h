@@ -11,8 +11,17 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "metrics/range.h"
 #include "utils/uuid.h"
+
+/* What is marked apart from the rest: each has its own table of marks and its own pages. */
+typedef enum MarkKind
+{
+	MARK_SESSIONS,
+	MARK_EVENTS,
+	MARK_KINDS
+} MarkKind;
 
 typedef struct Heartbeat
 {
@@ -29,8 +38,15 @@ typedef struct Heartbeat
  */
 extern void dashie_marks_flush(void);
 
+/* All time between two instants has changed by the current transaction. */
+extern void dashie_marks_collect(MarkKind kind, TimestampTz from, TimestampTz upto);
+
+/* Of an AFTER trigger; 39P01 unless the function is called as one. */
+extern struct TriggerData *dashie_trigger_data(FunctionCallInfo fcinfo, const char *function);
+
 /* mark_rows.c */
-extern void mark_rows_write(const RangeSet *changed, bool may_rely);
+extern const char *dashie_mark_table(MarkKind kind); /* in schema dashie */
+extern void mark_rows_write(MarkKind kind, const RangeSet *changed, bool may_rely);
 extern void mark_rows_write_heartbeats(const Heartbeat *heartbeats, int n);
 
 #endif /* DASHIE_MARKS_H */

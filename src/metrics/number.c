@@ -159,6 +159,27 @@ numbers_user(Metrics *metrics, const pg_uuid_t *id)
 	return user != NULL && !user->departed ? user : NULL;
 }
 
+/* numbers_there is the set of the users who are there, for the whole run. */
+const UserSet *
+numbers_there(Metrics *metrics)
+{
+	MemoryContext old;
+	uint32 *numbers;
+	uint32 n = 0;
+
+	if (metrics->there != NULL)
+		return metrics->there;
+	old = MemoryContextSwitchTo(metrics->context);
+	numbers = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+		if (metrics->by_number[number] != NULL && user_is_there(metrics->by_number[number]))
+			numbers[n++] = number;
+	metrics->there = user_set_of_sorted(numbers, n);
+	pfree(numbers);
+	MemoryContextSwitchTo(old);
+	return metrics->there;
+}
+
 /* NULL if unknown; good until the next dashboard is asked for. */
 const DashboardEntry *
 numbers_dashboard_by_number(Metrics *metrics, int32 number)

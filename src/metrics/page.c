@@ -5,8 +5,8 @@
  * The entries as bytes: a version byte, the number of entries, and for each,
  * in ascending order of (user, country): the user's distance from the one
  * before, flags, the country's two letters if it has one, sessions, ended
- * sessions, and the duration in microseconds if any ended.  Integers are
- * variable-length, seven bits a byte; the duration is zigzag-coded.
+ * sessions, and the duration in microseconds if any ended.  page_bytes.h has
+ * how numbers are written.
  *
  * The owner of the table can write what they like into it: reading checks
  * every byte, and what does not fit is an error (XX001).
@@ -25,6 +25,7 @@
 
 #include "common/query.h"
 #include "metrics/engine.h"
+#include "metrics/page_bytes.h"
 
 #define ENTRIES_VERSION 1
 #define FLAG_LATEST 0x01
@@ -33,32 +34,13 @@
 #define FLAGS_KNOWN 0x07
 #define MIN_ENTRY_BYTES 3
 
-static void
-put_number(StringInfo buf, uint64 number)
-{
-	while (number >= 0x80)
-	{
-		appendStringInfoCharMacro(buf, (char) (number | 0x80));
-		number >>= 7;
-	}
-	appendStringInfoCharMacro(buf, (char) number);
-}
-
-static void
-put_signed(StringInfo buf, int64 number)
-{
-	put_number(buf, ((uint64) number << 1) ^ (uint64) (number >> 63));
-}
-
 bytea *
 page_entries_to_bytes(const PageEntry *entries, int nentries)
 {
 	StringInfoData buf;
 	int32 user = 0;
-	bytea *bytes;
 
-	initStringInfo(&buf);
-	appendStringInfoSpaces(&buf, VARHDRSZ);
+	put_header(&buf);
 	appendStringInfoCharMacro(&buf, ENTRIES_VERSION);
 	put_number(&buf, nentries);
 	for (int i = 0; i < nentries; i++)
@@ -82,86 +64,34 @@ page_entries_to_bytes(const PageEntry *entries, int nentries)
 			put_signed(&buf, entry->duration);
 		}
 	}
-	bytes = (bytea *) buf.data;
-	SET_VARSIZE(bytes, buf.len);
-	return bytes;
+	return put_finish(&buf);
 }
 
-static void
-invalid_entries(const char *problem)
-{
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("invalid entries in dashie.day_page: %s", problem)));
-}
-
-typedef struct Reader
-{
-	const unsigned char *next;
-	const unsigned char *end;
-} Reader;
-
-static unsigned char
-take_byte(Reader *reader)
-{
-	if (reader->next == reader->end)
-		invalid_entries("truncated");
-	return *reader->next++;
-}
-
-static uint64
-take_number(Reader *reader, uint64 max)
-{
-	uint64 number = 0;
-
-	for (int shift = 0;; shift += 7)
-	{
-		unsigned char byte = take_byte(reader);
-
-		if (shift == 63 && byte > 1)
-			invalid_entries("number too large");
-		number |= (uint64) (byte & 0x7F) << shift;
-		if (byte < 0x80)
-			break;
-		if (shift == 63)
-			invalid_entries("number too long");
-	}
-	if (number > max)
-		invalid_entries("number out of range");
-	return number;
-}
-
-static int64
-take_signed(Reader *reader)
-{
-	uint64 zigzag = take_number(reader, PG_UINT64_MAX);
-
-	return (int64) (zigzag >> 1) ^ -(int64) (zigzag & 1);
-}
+#define ENTRIES_NAME "entries in dashie.day_page"
 
 static CountryCode
-take_country(Reader *reader)
+take_country(PageReader *reader)
 {
 	unsigned char first = take_byte(reader);
 	unsigned char second = take_byte(reader);
 
 	if (first < 'A' || first > 'Z' || second < 'A' || second > 'Z')
-		invalid_entries("no country code");
+		take_invalid(reader, "no country code");
 	return (CountryCode) (first << 8 | second);
 }
 
 PageEntry *
 page_entries_from_bytes(const bytea *bytes, int *nentries)
 {
-	Reader reader;
+	PageReader reader;
 	uint64 count;
 	PageEntry *entries;
 	int64 user = 0;
 
-	reader.next = (const unsigned char *) VARDATA_ANY(bytes);
-	reader.end = reader.next + VARSIZE_ANY_EXHDR(bytes);
+	take_begin(&reader, bytes, ENTRIES_NAME);
 	if (take_byte(&reader) != ENTRIES_VERSION)
-		invalid_entries("unknown version");
-	count = take_number(&reader, (reader.end - reader.next) / MIN_ENTRY_BYTES + 1);
+		take_invalid(&reader, "unknown version");
+	count = take_number(&reader, take_left(&reader) / MIN_ENTRY_BYTES + 1);
 	entries = palloc_extended((count + 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
 
 	for (uint64 i = 0; i < count; i++)
@@ -171,11 +101,11 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 
 		user += take_number(&reader, PG_INT32_MAX);
 		if (user > PG_INT32_MAX)
-			invalid_entries("user number out of range");
+			take_invalid(&reader, "user number out of range");
 		entry->user = (int32) user;
 		flags = take_byte(&reader);
 		if ((flags & ~FLAGS_KNOWN) != 0)
-			invalid_entries("unknown flags");
+			take_invalid(&reader, "unknown flags");
 		entry->latest = (flags & FLAG_LATEST) != 0;
 		entry->country = NO_COUNTRY;
 		if ((flags & FLAG_COUNTRY) != 0)
@@ -192,13 +122,12 @@ page_entries_from_bytes(const bytea *bytes, int *nentries)
 		}
 		if (entry->sessions == 0 || entry->ended > entry->sessions ||
 			((flags & FLAG_ENDED) != 0 && entry->ended == 0))
-			invalid_entries("inconsistent counts");
+			take_invalid(&reader, "inconsistent counts");
 		if (i > 0 && (entry[-1].user > entry->user ||
 					  (entry[-1].user == entry->user && entry[-1].country >= entry->country)))
-			invalid_entries("out of order");
+			take_invalid(&reader, "out of order");
 	}
-	if (reader.next != reader.end)
-		invalid_entries("trailing bytes");
+	take_end(&reader);
 	*nentries = (int) count;
 	return entries;
 }
@@ -213,13 +142,11 @@ country_sums_to_bytes(const PageEntry *entries, int nentries)
 {
 	CountrySum *sums = palloc0(COUNTRIES * sizeof(CountrySum));
 	StringInfoData buf;
-	bytea *bytes;
 
 	for (int i = 0; i < nentries; i++)
 		country_sum_add(&sums[country_index(entries[i].country)], entries[i].ended,
 						entries[i].duration);
-	initStringInfo(&buf);
-	appendStringInfoSpaces(&buf, VARHDRSZ);
+	put_header(&buf);
 	for (int i = 0; i < COUNTRIES; i++)
 	{
 		if (sums[i].ended == 0)
@@ -230,19 +157,16 @@ country_sums_to_bytes(const PageEntry *entries, int nentries)
 		put_signed(&buf, sums[i].duration);
 	}
 	pfree(sums);
-	bytes = (bytea *) buf.data;
-	SET_VARSIZE(bytes, buf.len);
-	return bytes;
+	return put_finish(&buf);
 }
 
 /* Adds what country_sums_to_bytes() wrote to sums[COUNTRIES]. */
 void
 country_sums_from_bytes(const bytea *bytes, CountrySum *sums)
 {
-	Reader reader;
+	PageReader reader;
 
-	reader.next = (const unsigned char *) VARDATA_ANY(bytes);
-	reader.end = reader.next + VARSIZE_ANY_EXHDR(bytes);
+	take_begin(&reader, bytes, ENTRIES_NAME);
 	while (reader.next != reader.end)
 	{
 		CountryCode country = take_country(&reader);
@@ -388,8 +312,8 @@ page_digest(DateADT day, bytea *const *parts, int nparts)
 	return result;
 }
 
-static char *
-snapshot_text(Snapshot snapshot)
+char *
+page_snapshot_text(Snapshot snapshot)
 {
 	StringInfoData buf;
 
@@ -422,7 +346,7 @@ page_store(Metrics *metrics, DayPage *page)
 	values[0] = DateADTGetDatum(page->day);
 	values[1] = BoolGetDatum(page->final);
 	values[2] = TimestampTzGetDatum(metrics->now);
-	values[3] = CStringGetTextDatum(snapshot_text(metrics->snapshot));
+	values[3] = CStringGetTextDatum(page_snapshot_text(metrics->snapshot));
 	values[4] = Int64GetDatum(page->sessions);
 	values[5] = Int64GetDatum(page->ended);
 	values[6] = Int64GetDatum(page->duration);

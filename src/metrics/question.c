@@ -62,14 +62,6 @@ question_open(DashieGuard *guard, Oid owner_rel, const char *argument, DateADT t
 	return metrics;
 }
 
-void
-question_marked(Metrics *metrics, DateADT from, DateADT to, bool *days)
-{
-	/* without metrics that are enabled there are no marks */
-	if (OidIsValid(dashie_relation_oid("dashie", "changed_range")))
-		metrics_marked(metrics, from, to, days);
-}
-
 /*
  * beginning is the day of the first page or sign-up: before it there was
  * nobody whose sessions retention could have removed.
@@ -109,7 +101,7 @@ plan_days(Metrics *metrics, DateADT from, DateADT to, bool *compute, bool *known
 	DateADT first = DASHIE_MAX_DAY; /* not asked yet */
 	int lost = 0;
 
-	question_marked(metrics, from, to, compute);
+	metrics_marked(metrics, MARK_SESSIONS, from, to, compute);
 	for (int i = 0; i <= to - from; i++)
 	{
 		DayPage *page = &heads[i];

@@ -36,9 +36,6 @@ extern void question_range(FunctionCallInfo fcinfo, DateADT *from, DateADT *to);
 /* A run that writes nothing, for days up to "to"; 22023 naming the argument if that is to come. */
 extern Metrics *question_open(DashieGuard *guard, Oid owner_rel, const char *argument, DateADT to);
 
-/* Reads whether a mark says of a day of [from, to] that its rows changed. */
-extern void question_marked(Metrics *metrics, DateADT from, DateADT to, bool *days);
-
 extern Question *question_begin(Metrics *metrics, DateADT from, DateADT to);
 
 /* The anonymous users. */

@@ -559,7 +559,7 @@ verification_begin(Metrics *metrics, Oid daily, DateADT from, DateADT to)
 	numbers_load_dashboards(metrics);
 	all->heads = pages_load(metrics, from, to, false);
 	all->marked = palloc0(all->ndays);
-	question_marked(metrics, from, to, all->marked);
+	metrics_marked(metrics, MARK_SESSIONS, from, to, all->marked);
 	mark_heartbeats(all);
 	find_pages(all);
 	load_daily(all);

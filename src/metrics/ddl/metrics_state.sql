@@ -1,5 +1,5 @@
 -- What the metrics compute and must not lose. Made by dashie.enable() of
--- daily_metrics or geographic_stats, owned by the caller, plain core types: it
+-- daily_metrics, geographic_stats or widget_analytics, owned by the caller, plain core types: it
 -- is dumped as data and outlives DROP EXTENSION.
 
 -- The one row of counters. A number that was given once is never given again.
@@ -68,12 +68,5 @@ CREATE TABLE IF NOT EXISTS dashie.day_page (
 ALTER TABLE dashie.day_page ALTER active SET STORAGE EXTERNAL, ALTER entries SET STORAGE EXTERNAL,
 	ALTER dashboards SET STORAGE EXTERNAL, ALTER heartbeats SET STORAGE EXTERNAL;
 
--- Heartbeats that no page knows yet: the first of each day of a dashboard. No index.
-CREATE TABLE IF NOT EXISTS dashie.heartbeat_seen (
-	dashboard_id uuid NOT NULL,
-	user_id uuid NOT NULL,
-	at timestamptz NOT NULL
-);
-
 REVOKE ALL ON TABLE dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number,
-	dashie.day_page, dashie.heartbeat_seen FROM PUBLIC;
+	dashie.day_page FROM PUBLIC;
