@@ -20,6 +20,7 @@ SQL_FRAGMENTS = \
 	src/metrics/metrics.sql \
 	src/metrics/questions.sql \
 	src/metrics/verify.sql \
+	src/events/events.sql \
 	src/retention/retention.sql \
 	src/sessions/sessions.sql \
 	src/billing/billing.sql \
@@ -30,7 +31,7 @@ SQL_FRAGMENTS = \
 	src/jobs/jobs.sql
 
 # The DDL that enable() runs: one file a table.
-TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src/billing/ddl/*.sql))
+TABLE_DDL = $(sort $(wildcard src/roadmap/tables/*.sql src/metrics/ddl/*.sql src/events/ddl/*.sql src/billing/ddl/*.sql))
 
 DATA_built = dashie--$(EXTVERSION).sql
 

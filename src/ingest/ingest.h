@@ -21,6 +21,10 @@
 
 #define MAX_BATCH_EVENTS 10000
 
+/* What the roadmap knows of event_type. */
+#define EVENT_TYPES 5
+extern const char *const dashie_event_types[EVENT_TYPES]; /* parse.c */
+
 /* Instants that a batch is judged by. */
 typedef struct EventClock
 {

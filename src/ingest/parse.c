@@ -25,7 +25,8 @@
 /* Of a bad value in a reason. */
 #define SHOWN_BYTES 60
 
-static const char *const event_types[] = {"view", "click", "configure", "focus", "active"};
+const char *const dashie_event_types[EVENT_TYPES] = {"view", "click", "configure", "focus",
+													 "active"};
 
 typedef struct EventIdSlot
 {
@@ -49,7 +50,7 @@ typedef struct EventReader
 {
 	EventBatch *batch;
 	const EventClock *clock;
-	Datum type_texts[lengthof(event_types)];
+	Datum type_texts[EVENT_TYPES];
 	struct event_ids_hash *ids;
 	JsonbValue last_widget; /* nearly always the next event's as well */
 	Datum last_widget_text;
@@ -266,9 +267,9 @@ read_type(EventReader *reader, JsonbContainer *object, int index, WidgetEvent *e
 		return false;
 	}
 	if (value.type == jbvString)
-		for (int i = 0; i < lengthof(event_types); i++)
-			if (value.val.string.len == strlen(event_types[i]) &&
-				memcmp(value.val.string.val, event_types[i], value.val.string.len) == 0)
+		for (int i = 0; i < EVENT_TYPES; i++)
+			if (value.val.string.len == strlen(dashie_event_types[i]) &&
+				memcmp(value.val.string.val, dashie_event_types[i], value.val.string.len) == 0)
 			{
 				event->event_type = reader->type_texts[i];
 				return true;
@@ -389,8 +390,8 @@ events_parse(EventBatch *batch, JsonbContainer *events, const EventClock *clock)
 	JsonbIteratorToken token;
 	int index = 0;
 
-	for (int i = 0; i < lengthof(event_types); i++)
-		reader.type_texts[i] = CStringGetTextDatum(event_types[i]);
+	for (int i = 0; i < EVENT_TYPES; i++)
+		reader.type_texts[i] = CStringGetTextDatum(dashie_event_types[i]);
 	reader.ids = event_ids_create(CurrentMemoryContext, Max(count, 8), NULL);
 	batch->events = palloc(Max(count, 1) * sizeof(WidgetEvent));
 	batch->nevents = 0;

@@ -5,7 +5,8 @@
  * Rows go in with one multi-insert a partition, and the index entries with
  * them, as COPY does it.  That passes by what SQL would run for each row, so
  * it is done only where nothing is to be run: no trigger but those of the
- * foreign keys (parents.c does their work), no rule, no forced row level
+ * foreign keys (parents.c does their work) and the one that marks the days of
+ * events as changed (done here), no rule, no forced row level
  * security, no column that we do not know and that wants a value.  Otherwise
  * the rows go the ordinary way, with one INSERT.
  *
@@ -48,7 +49,9 @@
 #include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
+#include "events/events.h"
 #include "ingest/ingest.h"
+#include "metrics/marks.h"
 
 /* How long a device keeps what it could not send. */
 #define DEVICE_BUFFER (48 * USECS_PER_HOUR)
@@ -103,6 +106,7 @@ struct EventTarget
 	EState *estate;
 };
 
+/* Triggers that a direct insert would pass by: not the one whose work is done here. */
 static bool
 has_own_triggers(Relation rel)
 {
@@ -111,7 +115,8 @@ has_own_triggers(Relation rel)
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 		if (!triggers->triggers[i].tgisinternal &&
 			TRIGGER_FOR_INSERT(triggers->triggers[i].tgtype) &&
-			triggers->triggers[i].tgenabled != TRIGGER_DISABLED)
+			triggers->triggers[i].tgenabled != TRIGGER_DISABLED &&
+			!dashie_is_events_trigger(triggers->triggers[i].tgfoid))
 			return true;
 	return false;
 }
@@ -422,6 +427,7 @@ insert_directly(EventTarget *target, EventLeaf *leaf, EventBatch *batch, int num
 		if (nrows == leaf->nslots)
 			leaf->slots[leaf->nslots++] = table_slot_create(leaf->rel, NULL);
 		fill_row(leaf, batch, event, leaf->slots[nrows]);
+		dashie_marks_collect(MARK_EVENTS, event->at, event->at);
 		if (leaf->rel->rd_att->constr != NULL)
 		{
 			ExecConstraints(leaf->result, leaf->slots[nrows], target->estate);

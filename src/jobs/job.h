@@ -76,6 +76,7 @@ extern void dashie_run_task(FunctionCallInfo fcinfo, const char *name, const cha
 extern bool dashie_partition_step(JobStep *step);	/* partition/ */
 extern bool dashie_daily_step(JobStep *step);		/* metrics/ */
 extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */
+extern bool dashie_events_step(JobStep *step);		/* events/ */
 extern bool dashie_retention_step(JobStep *step);	/* retention/ */
 extern bool dashie_close_stale_step(JobStep *step); /* sessions/ */
 extern bool dashie_stripe_step(JobStep *step);		/* billing/ */

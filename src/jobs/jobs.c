@@ -34,6 +34,7 @@ const Job dashie_jobs[DASHIE_JOBS] = {
 	{"close_stale_sessions", "*/5 * * * *", "user_sessions", dashie_close_stale_step},
 	{"refresh_daily_metrics", "10 0 * * *", "daily_metrics", dashie_daily_step},
 	{"refresh_geographic_stats", "40 0 * * *", "geographic_stats", dashie_geographic_step},
+	{"rollup_events", "50 0 * * *", "widget_analytics", dashie_events_step},
 	{"seal_audit", "20 * * * *", "stripe_webhook_events", dashie_seal_step},
 	{"apply_retention", "30 3 * * *", NULL, dashie_retention_step},
 };

@@ -21,7 +21,7 @@ typedef struct Job
 	JobStepFunction step;
 } Job;
 
-#define DASHIE_JOBS 7
+#define DASHIE_JOBS 8
 extern const Job dashie_jobs[DASHIE_JOBS];
 
 /* What the owner changed, over the defaults. */

@@ -36,7 +36,7 @@ REVOKE ALL ON TABLE dashie.job_state FROM PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON TABLE dashie.job_state TO @extowner@;
 INSERT INTO dashie.job_state (name) VALUES
 	('maintain_partitions'), ('stripe_process_pending'), ('close_stale_sessions'), ('refresh_daily_metrics'),
-	('refresh_geographic_stats'), ('seal_audit'), ('apply_retention');
+	('refresh_geographic_stats'), ('rollup_events'), ('seal_audit'), ('apply_retention');
 
 CREATE TABLE dashie.job_run (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -25,6 +25,7 @@
 #include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
+#include "events/events.h"
 #include "metrics/engine.h"
 #include "metrics/metrics.h"
 #include "roadmap/roadmap.h"
@@ -76,14 +77,18 @@ metrics_wanted(void)
 static void
 share_state_with(Oid owner)
 {
-	static const char *const names[] = {"metrics_state",	"user_number",	  "user_country",
-										"dashboard_number", "day_page",		  "heartbeat_seen",
-										"changed_range",	"retention_floor"};
+	static const char *const names[] = {
+		"metrics_state",  "user_number",   "user_country",	  "dashboard_number", "day_page",
+		"heartbeat_seen", "changed_range", "retention_floor", "event_page",		  "changed_events"};
 	char *role = pstrdup(quote_identifier(GetUserNameFromId(owner, false)));
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "GRANT USAGE ON SCHEMA dashie TO %s", role);
+	/* each new partition gets the trigger of its parent, which asks who makes it for EXECUTE */
+	appendStringInfo(&sql,
+					 "GRANT USAGE ON SCHEMA dashie TO %s;"
+					 " GRANT EXECUTE ON FUNCTION dashie.events_changed() TO %s",
+					 role, role);
 	for (int i = 0; i < lengthof(names); i++)
 		if (OidIsValid(dashie_relation_oid("dashie", names[i])))
 			appendStringInfo(&sql,
@@ -102,7 +107,7 @@ static void
 share_state(Oid relid)
 {
 	static const char *const tables[] = {"daily_metrics", "geographic_stats", "user_sessions",
-										 "dashboards"};
+										 "dashboards", "widget_analytics"};
 
 	for (int i = -1; i < (int) lengthof(tables); i++)
 	{
@@ -122,14 +127,16 @@ share_state(Oid relid)
 	}
 }
 
-/* What happened to a table before it had its trigger is unknown. */
+/* What happened to a table before it had its trigger is unknown; nothing where nobody reads marks. */
 static void
-mark_all_time(void)
+mark_all_time(MarkKind kind)
 {
-	if (!metrics_wanted())
+	const char *table = dashie_mark_table(kind);
+
+	if (!OidIsValid(dashie_relation_oid("dashie", table)))
 		return;
 	dashie_query_begin();
-	dashie_command("INSERT INTO dashie.changed_range VALUES ('-infinity', 'infinity')");
+	dashie_command(psprintf("INSERT INTO dashie.%s VALUES ('-infinity', 'infinity')", table));
 	dashie_query_end();
 }
 
@@ -151,6 +158,27 @@ remember_heartbeats(Oid dashboards)
 	dashie_query_end();
 }
 
+/*
+ * prepare_events makes what counts events; the first mark says that all may
+ * have changed, and so does one for the time in which there was no trigger.
+ */
+static void
+prepare_events(Oid relid)
+{
+	bool marked = OidIsValid(dashie_relation_oid("dashie", dashie_mark_table(MARK_EVENTS)));
+
+	run_ddl("metrics_state", NULL);
+	run_ddl("metrics_floor", NULL);
+	run_ddl("event_pages", NULL);
+	if (!marked)
+		run_ddl("events_changed", NULL);
+	if (has_trigger(relid, "dashie_changed"))
+		return;
+	run_ddl("events_triggers", dashie_relation_name(relid));
+	if (marked)
+		mark_all_time(MARK_EVENTS);
+}
+
 void
 dashie_metrics_prepare(const char *table_name, Oid relid)
 {
@@ -161,6 +189,7 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 		bool remembered = OidIsValid(dashie_relation_oid("dashie", "heartbeat_seen"));
 
 		run_ddl("metrics_state", NULL);
+		run_ddl("metrics_heartbeats", NULL);
 		if (!remembered)
 			remember_heartbeats(dashie_enabled_oid("dashboards"));
 		if (!metrics_wanted())
@@ -172,7 +201,7 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 		if (!has_trigger(relid, "dashie_changed"))
 		{
 			run_ddl("metrics_sessions", table);
-			mark_all_time();
+			mark_all_time(MARK_SESSIONS);
 		}
 	}
 	else if (strcmp(table_name, "dashboards") == 0)
@@ -180,29 +209,42 @@ dashie_metrics_prepare(const char *table_name, Oid relid)
 		if (!has_trigger(relid, "dashie_heartbeat"))
 		{
 			run_ddl("metrics_dashboards", table);
-			mark_all_time();
+			mark_all_time(MARK_SESSIONS);
 			remember_heartbeats(relid);
 		}
 	}
+	else if (strcmp(table_name, "widget_analytics") == 0)
+		prepare_events(relid);
 	else
 		return;
 	share_state(relid);
 }
 
+static void
+drop_marks(MarkKind kind)
+{
+	const char *table = dashie_mark_table(kind);
+
+	if (!OidIsValid(dashie_relation_oid("dashie", table)))
+		return;
+	dashie_query_begin();
+	dashie_command(psprintf("DROP TABLE dashie.%s", table));
+	dashie_query_end();
+}
+
 /*
- * dashie_metrics_release drops the table of marks when nothing reads it any
+ * dashie_metrics_release drops a table of marks when nothing reads it any
  * more, so that it does not grow.  Pages and numbers stay; when metrics are
  * enabled again, all that can be computed from rows is.
  */
 void
 dashie_metrics_release(void)
 {
-	if (dashie_enabled_schema("daily_metrics") != NULL ||
-		dashie_enabled_schema("geographic_stats") != NULL || !metrics_wanted())
-		return;
-	dashie_query_begin();
-	dashie_command("DROP TABLE dashie.changed_range");
-	dashie_query_end();
+	if (dashie_enabled_schema("daily_metrics") == NULL &&
+		dashie_enabled_schema("geographic_stats") == NULL)
+		drop_marks(MARK_SESSIONS);
+	if (dashie_enabled_schema("widget_analytics") == NULL)
+		drop_marks(MARK_EVENTS);
 }
 
 /*
@@ -282,7 +324,11 @@ dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 	/* without metrics there are no marks; the pages stay, and must follow all the same */
 	if (metrics_wanted())
 		metrics_absorb_marks(metrics);
+	if (OidIsValid(dashie_relation_oid("dashie", dashie_mark_table(MARK_EVENTS))))
+		absorb_ranges(metrics, MARK_EVENTS);
 	reason = unrepeatable(metrics);
+	if (reason == NULL)
+		reason = events_unrepeatable(metrics);
 	if (reason != NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the time zone cannot be changed to \"%s\": finished days could not "
@@ -291,6 +337,9 @@ dashie_metrics_change_timezone(const DashieGuard *guard, const char *zone_name)
 						errdetail_internal("%s", reason)));
 	dashie_query_begin();
 	dashie_query("UPDATE dashie.day_page SET dirty = true WHERE NOT dirty", 0, NULL, NULL, NULL);
+	if (OidIsValid(dashie_relation_oid("dashie", "event_page")))
+		dashie_query("UPDATE dashie.event_page SET dirty = true WHERE NOT dirty", 0, NULL, NULL,
+					 NULL);
 	dashie_query_end();
 	metrics_close(metrics);
 	SetUserIdAndSecContext(user, context);

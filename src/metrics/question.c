@@ -38,19 +38,25 @@ metrics_query(const Metrics *metrics, const char *sql, int nargs, const Oid *typ
 }
 
 void
+question_check_range(const char *from_name, DateADT from, const char *to_name, DateADT to)
+{
+	if (from > to)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" (%s) is later than \"%s\" (%s)", from_name,
+							   dashie_day_text(from), to_name, dashie_day_text(to))));
+	if (to - from >= MAX_WINDOW_DAYS)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the range from %s to %s is too long: %d days",
+							   dashie_day_text(from), dashie_day_text(to), to - from + 1),
+						errdetail("A range has 1 to %d days.", MAX_WINDOW_DAYS)));
+}
+
+void
 question_range(FunctionCallInfo fcinfo, DateADT *from, DateADT *to)
 {
 	*from = dashie_day_argument("from", DASHIE_ARG(0));
 	*to = dashie_day_argument("to", DASHIE_ARG(1));
-	if (*from > *to)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("\"from\" (%s) is later than \"to\" (%s)", dashie_day_text(*from),
-							   dashie_day_text(*to))));
-	if (*to - *from >= MAX_WINDOW_DAYS)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the range from %s to %s is too long: %d days",
-							   dashie_day_text(*from), dashie_day_text(*to), *to - *from + 1),
-						errdetail("A range has 1 to %d days.", MAX_WINDOW_DAYS)));
+	question_check_range("from", *from, "to", *to);
 }
 
 Metrics *
@@ -124,33 +130,41 @@ plan_days(Metrics *metrics, DateADT from, DateADT to, bool *compute, bool *known
 	return lost;
 }
 
-const UserSet *
-question_anonymous(Question *question)
+UserSet *
+metrics_anonymous(Metrics *metrics)
 {
-	Metrics *metrics = question->metrics;
-	MemoryContext old;
+	UserSet *anonymous = user_set_create();
 	Oid type = INT4OID;
 	uint64 nrows;
 
-	if (question->anonymous != NULL)
-		return question->anonymous;
-	old = MemoryContextSwitchTo(metrics->context);
-	question->anonymous = user_set_create();
-	MemoryContextSwitchTo(old);
 	if (metrics->users_loaded)
 	{
 		for (int32 number = 0; number < metrics->by_number_size; number++)
 			if (metrics->by_number[number] != NULL && metrics->by_number[number]->anonymous)
-				roaring_bitmap_add(question->anonymous, number);
-		return question->anonymous;
+				roaring_bitmap_add(anonymous, number);
+		return anonymous;
 	}
 	dashie_query_begin();
 	nrows = metrics_query(metrics, "SELECT number FROM dashie.user_number WHERE anonymous", 0, NULL,
 						  NULL);
 	dashie_query_types(1, &type);
 	for (uint64 row = 0; row < nrows; row++)
-		roaring_bitmap_add(question->anonymous, DatumGetInt32(dashie_field(row, 1, NULL)));
+		roaring_bitmap_add(anonymous, DatumGetInt32(dashie_field(row, 1, NULL)));
 	dashie_query_end();
+	return anonymous;
+}
+
+const UserSet *
+question_anonymous(Question *question)
+{
+	MemoryContext old;
+
+	if (question->anonymous == NULL)
+	{
+		old = MemoryContextSwitchTo(question->metrics->context);
+		question->anonymous = metrics_anonymous(question->metrics);
+		MemoryContextSwitchTo(old);
+	}
 	return question->anonymous;
 }
 

@@ -30,6 +30,10 @@ typedef struct Question
  * NULL: nothing is known of the day. */
 typedef void (*DayVisitor)(void *arg, DateADT day, const UserSet *active);
 
+/* 22023 unless the days are a range, of which the arguments are named. */
+extern void
+question_check_range(const char *from_name, DateADT from, const char *to_name, DateADT to);
+
 /* Arguments "from" and "to", the first two of a function; 22023 unless they are a range. */
 extern void question_range(FunctionCallInfo fcinfo, DateADT *from, DateADT *to);
 
@@ -38,7 +42,8 @@ extern Metrics *question_open(DashieGuard *guard, Oid owner_rel, const char *arg
 
 extern Question *question_begin(Metrics *metrics, DateADT from, DateADT to);
 
-/* The anonymous users. */
+/* The anonymous users; of a run that asks no question, in the current memory context. */
+extern UserSet *metrics_anonymous(Metrics *metrics);
 extern const UserSet *question_anonymous(Question *question);
 
 /* Brings the countries of all users up to date, in memory. */

@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 
 #include "common/query.h"
+#include "events/events.h"
 #include "metrics/engine.h"
 
 #define BATCH_DAYS 32
@@ -258,4 +259,5 @@ users_recount(Metrics *metrics)
 	if (!roaring_bitmap_is_empty(recount.users))
 		recount_pages(metrics, &recount);
 	mark_restored(metrics, &recount);
+	events_restored(metrics, recount.restored, recount.nrestored);
 }

@@ -390,9 +390,12 @@ prepare(const DashieGuard *guard, Oid relid, Oid *owner)
 		leaf->range.upper > pass.window.cutoff || dashie_partition_kept(&pass, leaf) != NULL)
 		return NULL;
 
-	write_down(leaf);
-	/* checks that we may; the command itself runs without a security context */
+	/* also checks that we may: the command itself runs without a security context */
 	dashie_become(guard, *owner);
+	if (!dashie_partition_close_days(leaf))
+		return NULL;
+	dashie_become(guard, guard->owner);
+	write_down(leaf);
 	return psprintf("ALTER TABLE %s DETACH PARTITION %s CONCURRENTLY",
 					dashie_relation_name(pass.parent), dashie_relation_name(relid));
 }

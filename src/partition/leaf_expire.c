@@ -12,7 +12,9 @@
  *
  * In a job the leaf is emptied first, in a transaction of its own that locks
  * the leaf alone, so that the lock on the parent is held for no longer than
- * the catalog needs.  In a function both would be held until the caller's
+ * the catalog needs.  A partition goes only when the rollups of its days are
+ * final (events/event_rollup.c); the floor that is raised with it tells them
+ * that its rows are missed by nobody.  In a function both would be held until the caller's
  * transaction ends anyway: there it is one DROP, of one partition.
  */
 #include "postgres.h"
@@ -28,7 +30,9 @@
 
 #include "common/compat.h"
 #include "common/query.h"
+#include "events/events.h"
 #include "partition/partition.h"
+#include "retention/retention.h"
 
 typedef struct Removal
 {
@@ -38,6 +42,7 @@ typedef struct Removal
 	int nneeds;
 	bool truncate; /* else drop */
 	bool gone;	   /* out: someone else removed it, or its bounds are others now */
+	bool held;	   /* out: its days are not counted yet */
 } Removal;
 
 static bool
@@ -144,6 +149,35 @@ plan(Removal *removal)
 }
 
 /*
+ * is_counted tells whether the days of the partition are in the rollups, final
+ * and unchanged since, and keeps them so: called before the partition is
+ * locked, because a rollup locks in that order too, and after, because somebody
+ * may have written until then.
+ */
+static bool
+is_counted(const PartitionLeaf *leaf)
+{
+	return leaf->range.upper <= dashie_events_complete_before();
+}
+
+/*
+ * dashie_partition_close_days tells the rollups that the rows of a partition are
+ * missed by nobody from now on; false if its days are not counted yet.  As the
+ * owner of widget_analytics, with the partition locked, in the transaction that
+ * takes the rows away.
+ */
+bool
+dashie_partition_close_days(const PartitionLeaf *leaf)
+{
+	if (!is_counted(leaf))
+		return false;
+	dashie_query_begin();
+	dashie_retention_raise_floor("widget_analytics", leaf->range.upper);
+	dashie_query_end();
+	return true;
+}
+
+/*
  * remove_leaf is the piece of work that a lock not to be had undoes.
  */
 static void
@@ -152,11 +186,17 @@ remove_leaf(void *arg)
 	Removal *removal = arg;
 
 	plan(removal);
-	if (removal->gone || removal->pass->dry_run)
+	if (removal->gone)
+		return;
+	removal->held = !is_counted(removal->leaf);
+	if (removal->held || removal->pass->dry_run)
 		return;
 	dashie_lock_together(removal->needs, removal->nneeds, removal->pass->lock_budget_ms);
 	removal->gone = !still_removable(removal);
 	if (removal->gone)
+		return;
+	removal->held = !dashie_partition_close_days(removal->leaf);
+	if (removal->held)
 		return;
 
 	dashie_query_begin();
@@ -225,6 +265,11 @@ try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refuse
 	}
 	else if (removal.gone)
 		return REMOVED_NOTHING;
+	else if (removal.held)
+	{
+		action.action = "hold";
+		action.reason = "its days, or days before them, are not in the rollups of events yet";
+	}
 	else if (pass->dry_run)
 	{
 		action.locks = plan_text(&removal);

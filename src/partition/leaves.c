@@ -106,7 +106,10 @@ dashie_partition_read(Relation parent)
 		{
 			spec = castNode(PartitionBoundSpec, stringToNode(TextDatumGetCString(bound)));
 			if (spec->is_default)
+			{
 				set->default_partition = pstrdup(NameStr(form->relname));
+				set->default_relid = relid;
+			}
 			else
 			{
 				leaf->relid = relid;

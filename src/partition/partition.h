@@ -39,7 +39,7 @@ extern void dashie_partition_convert(Oid plain, PartitionCreateParent create, vo
 /* A thing that maintenance did, would do, or could not do. */
 typedef struct PartitionAction
 {
-	const char *action;	   /* "create", "remove", "finalize" or "blocked" */
+	const char *action;	   /* "create", "remove", "finalize", "hold" or "blocked" */
 	const char *partition; /* name without schema; NULL where it is about several */
 	TimestampTz lower;	   /* DT_NOBEGIN: without bound */
 	TimestampTz upper;	   /* DT_NOEND: without bound */
@@ -107,6 +107,7 @@ typedef struct PartitionSet
 	PartitionLeaf *leaves;	 /* by bounds */
 	PartitionRange *ranges;	 /* the same bounds alone */
 	char *default_partition; /* its name, or NULL */
+	Oid default_relid;
 } PartitionSet;
 
 typedef struct LockNeed
@@ -172,6 +173,7 @@ typedef enum PartitionRemoval
 /* leaf_expire.c */
 extern PartitionRemoval dashie_partition_remove(PartitionPass *pass);
 extern const char *dashie_partition_kept(const PartitionPass *pass, const PartitionLeaf *leaf);
+extern bool dashie_partition_close_days(const PartitionLeaf *leaf);
 
 /* leaf_detach.c */
 typedef enum PartitionPending

@@ -257,21 +257,19 @@ delete_expired(const Statement *statement)
 				 not_on_hold(statement), statement->at, statement->at));
 }
 
-/*
- * raise_floor records that sessions which ended before the instant may be
- * missing.  A floor that is there already never sinks.
- */
-static void
-raise_floor(TimestampTz removed_before)
+void
+dashie_retention_raise_floor(const char *table_name, TimestampTz removed_before)
 {
-	Oid type = TIMESTAMPTZOID;
-	Datum value = TimestampTzGetDatum(removed_before);
+	Oid types[] = {TEXTOID, TIMESTAMPTZOID};
+	Datum values[] = {CStringGetTextDatum(table_name), TimestampTzGetDatum(removed_before)};
 
+	if (!OidIsValid(dashie_relation_oid("dashie", "retention_floor")))
+		return;
 	dashie_query("INSERT INTO dashie.retention_floor AS f (table_name, removed_before)"
-				 " VALUES ('user_sessions', $1) ON CONFLICT (table_name) DO UPDATE"
+				 " VALUES ($1, $2) ON CONFLICT (table_name) DO UPDATE"
 				 " SET removed_before = excluded.removed_before"
 				 " WHERE f.removed_before < excluded.removed_before",
-				 1, &type, &value, NULL);
+				 2, types, values, NULL);
 }
 
 static int64
@@ -365,9 +363,8 @@ remove_rows(Pass *pass, Oid relid)
 	{
 		pass->rows = delete_expired(&statement);
 		pass->locked = pass->rows > 0;
-		if (pass->rows > 0 && sessions &&
-			OidIsValid(dashie_relation_oid("dashie", "retention_floor")))
-			raise_floor(upto);
+		if (pass->rows > 0 && sessions)
+			dashie_retention_raise_floor("user_sessions", upto);
 		pass->more = pass->rows >= dashie_setting_int("batch_rows");
 	}
 

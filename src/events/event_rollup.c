@@ -1,0 +1,389 @@
+/*
+ * event_rollup.c
+ *		Brings the pages of events up to date: dashie.refresh_event_rollups(),
+ *		the job rollup_events, and when a partition is done with.
+ *
+ * A run is one of the metrics (metrics/engine.c), as the owner of
+ * widget_analytics: it holds SHARE UPDATE EXCLUSIVE on dashie.day_page, which
+ * keeps all runs apart, because each of them gives numbers to users.  What it
+ * sees is one snapshot.
+ *
+ * The job works day by day, the latest first, and commits after some seconds
+ * of them.  Nothing is remembered of where it stopped: the pages say which days
+ * are done.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/query.h"
+#include "common/relation.h"
+#include "common/rows.h"
+#include "events/events.h"
+#include "roadmap/roadmap.h"
+
+PG_FUNCTION_INFO_V1(dashie_refresh_event_rollups);
+
+#define STEP_TARGET (2 * USECS_PER_SEC)
+
+/* A first run looks back this far at most, however old the oldest event. */
+#define MAX_HISTORY_DAYS 3660
+
+typedef struct EventRun
+{
+	Metrics *metrics;
+	EventSource *source;
+	MemoryContext day_context;
+} EventRun;
+
+/* Locks the events of [from, to] before the run's snapshot, and takes up the marks. */
+static void
+run_begin(EventRun *run, DashieGuard *guard)
+{
+	Oid rel = dashie_enabled_oid_required("widget_analytics");
+	Metrics *metrics;
+
+	(void) event_pages_oid();
+	run->metrics = metrics = metrics_open(guard, rel, false);
+
+	/* retention empties nothing while runs are kept out: there is no more to lock */
+	run->source = event_source_open(rel, DT_NOBEGIN, DT_NOEND);
+	run->day_context =
+		AllocSetContextCreate(metrics->context, "dashie day of events", ALLOCSET_DEFAULT_SIZES);
+	absorb_ranges(metrics, MARK_EVENTS);
+	numbers_load(metrics);
+	users_recount(metrics);
+	CommandCounterIncrement();
+}
+
+static void
+run_end(EventRun *run)
+{
+	event_source_close(run->source);
+	metrics_close(run->metrics);
+}
+
+static bool
+is_needed(const Metrics *metrics, const EventPage *page, bool force)
+{
+	if (page->day < metrics->first_open_event_day && !force)
+		return false;
+	return force || !page->stored || page->dirty || (!page->final && page->day < metrics->today);
+}
+
+static void
+compute_day(EventRun *run, DateADT day)
+{
+	MemoryContext old = MemoryContextSwitchTo(run->day_context);
+	EventPage *page;
+
+	CHECK_FOR_INTERRUPTS();
+	page = event_pages_load(run->metrics, day, day, EVENT_ENTRIES);
+	event_collect(run->metrics, run->source, page);
+	event_page_store(run->metrics, page);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(run->day_context);
+}
+
+/* The earliest event that is there, or instant of a page; false if there is none. */
+static bool
+first_event(Metrics *metrics, Oid rel, TimestampTz *first)
+{
+	static const Oid types[] = {TIMESTAMPTZOID, DATEOID};
+	Oid type = DATEOID;
+	Datum value = DateADTGetDatum(Max(metrics->first_open_event_day, DASHIE_MIN_DAY));
+	bool no_event;
+	bool no_page;
+	DateADT page;
+
+	dashie_query_begin();
+	metrics_query(metrics,
+				  psprintf("SELECT (SELECT min(\"timestamp\") FROM %s),"
+						   " (SELECT min(day) FROM dashie.event_page WHERE day >= $1)",
+						   dashie_relation_name(rel)),
+				  1, &type, &value);
+	dashie_query_types(lengthof(types), types);
+	*first = DatumGetTimestampTz(dashie_field(0, 1, &no_event));
+	page = DatumGetDateADT(dashie_field(0, 2, &no_page));
+	dashie_query_end();
+	if (!no_page && (no_event || page < dashie_day_of(*first, metrics->zone)))
+		*first = dashie_day_start(page, metrics->zone);
+	return !no_event || !no_page;
+}
+
+/* SQL: dashie.refresh_event_rollups("from" date, "to" date, force bool) returns integer */
+Datum
+dashie_refresh_event_rollups(PG_FUNCTION_ARGS)
+{
+	DateADT from = dashie_day_argument("from", DASHIE_ARG(0));
+	DateADT to = dashie_day_argument("to", DASHIE_ARG(1));
+	EventRun run;
+	DashieGuard guard;
+	EventPage *heads;
+	bool force;
+	int32 count = 0;
+
+	dashie_reject_null(fcinfo, 2, "force");
+	force = PG_GETARG_BOOL(2);
+	if (from > to)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"from\" (%s) is later than \"to\" (%s)", dashie_day_text(from),
+							   dashie_day_text(to))));
+	dashie_enter(&guard);
+	run_begin(&run, &guard);
+	metrics_reject_future(run.metrics, "to", to);
+	if (from < run.metrics->first_open_event_day && !force)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("retention has removed events of %s", dashie_day_text(from)),
+				 errdetail("Days before %s would be computed from less than they were.",
+						   dashie_day_text(run.metrics->first_open_event_day)),
+				 errhint("Refresh from %s on; or pass force => true to count only what is left.",
+						 dashie_day_text(run.metrics->first_open_event_day))));
+	heads = event_pages_load(run.metrics, from, to, EVENT_HEADS);
+	for (DateADT day = from; day <= to; day++)
+		if (is_needed(run.metrics, &heads[day - from], force))
+		{
+			compute_day(&run, day);
+			count++;
+		}
+	run_end(&run);
+	dashie_leave(&guard);
+	PG_RETURN_INT32(count);
+}
+
+/*
+ * dashie_events_step is one step of the job: days up to yesterday that are
+ * missing or changed, the latest first.  A day that changes after its turn is
+ * left to the next run.
+ */
+bool
+dashie_events_step(JobStep *step)
+{
+	DashieGuard guard = *step->guard;
+	int64 *below = &step->numbers[0]; /* days from here on have had their turn; 0: none */
+	bool begun = step->number > 0;
+	TimestampTz started = GetCurrentTimestamp();
+	bool more = false;
+	EventRun run;
+	TimestampTz first;
+
+	run_begin(&run, &guard);
+	if (first_event(run.metrics, dashie_enabled_oid_required("widget_analytics"), &first))
+	{
+		Metrics *metrics = run.metrics;
+		DateADT to = metrics->today - 1;
+		DateADT from = Max(Max(dashie_day_of(first, metrics->zone), metrics->first_open_event_day),
+						   to - MAX_HISTORY_DAYS + 1);
+		EventPage *heads = from <= to ? event_pages_load(metrics, from, to, EVENT_HEADS) : NULL;
+		int waiting = 0;
+		int done = 0;
+
+		for (DateADT day = to; day >= from; day--)
+		{
+			if (!is_needed(metrics, &heads[day - from], false))
+				continue;
+			waiting++;
+			if (begun && day >= *below)
+				continue;
+			if (done > 0 && GetCurrentTimestamp() - started >= STEP_TARGET)
+			{
+				more = true;
+				continue;
+			}
+			compute_day(&run, day);
+			*below = day;
+			begun = true;
+			done++;
+		}
+		if (from <= to)
+		{
+			step->progress.unit = "days";
+			step->progress.detail =
+				psprintf("%s to %s", dashie_day_text(from), dashie_day_text(to));
+			step->progress.total = to - from + 1;
+			step->progress.done = step->progress.total - waiting + done;
+			step->progress.advanced = done;
+		}
+		step->rows += done;
+	}
+	run_end(&run);
+	return more;
+}
+
+/* The first mark that an open day may wait for; DT_NOEND without one. */
+static TimestampTz
+first_mark(Metrics *metrics)
+{
+	Oid type = TIMESTAMPTZOID;
+	Datum value =
+		TimestampTzGetDatum(dashie_day_start(metrics->first_open_event_day, metrics->zone));
+	bool none;
+
+	dashie_query_begin();
+	dashie_query("SELECT min(greatest(m.\"from\", $1)) FROM dashie.changed_events AS m"
+				 " WHERE m.upto >= $1",
+				 1, &type, &value, NULL);
+	dashie_query_types(1, &type);
+	value = dashie_field(0, 1, &none);
+	dashie_query_end();
+	return none ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
+TimestampTz
+dashie_events_complete_before(void)
+{
+	Oid rel = dashie_enabled_oid("widget_analytics");
+	Oid lock_rel = dashie_relation_oid("dashie", "day_page");
+	Metrics metrics = {0};
+	TimestampTz complete;
+	TimestampTz first;
+	TimestampTz mark;
+	DateADT today;
+
+	if (!OidIsValid(rel) || !OidIsValid(lock_rel) ||
+		!OidIsValid(dashie_relation_oid("dashie", "event_page")) ||
+		!OidIsValid(dashie_relation_oid("dashie", dashie_mark_table(MARK_EVENTS))))
+		return DT_NOEND;
+
+	/* no run may turn marks into dirty pages until the caller has committed */
+	if (!RecoveryInProgress())
+	{
+		LockRelationOid(lock_rel, ShareUpdateExclusiveLock);
+		if (!XactReadOnly)
+			dashie_marks_flush();
+	}
+	metrics.readonly = true;
+	metrics.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	metrics.zone = dashie_timezone();
+	metrics_load_retention_floor(&metrics);
+	today = dashie_today(metrics.zone);
+	complete = dashie_day_start(today, metrics.zone);
+	mark = first_mark(&metrics);
+	if (mark < complete)
+		complete = dashie_day_start(dashie_day_of(mark, metrics.zone), metrics.zone);
+	if (first_event(&metrics, rel, &first) && first < complete)
+	{
+		DateADT from = Max(dashie_day_of(first, metrics.zone), metrics.first_open_event_day);
+		EventPage *heads =
+			from < today ? event_pages_load(&metrics, from, today - 1, EVENT_HEADS) : NULL;
+
+		for (DateADT day = from; day < today; day++)
+			if (!heads[day - from].stored || heads[day - from].dirty || !heads[day - from].final)
+			{
+				complete = Min(complete, dashie_day_start(day, metrics.zone));
+				break;
+			}
+	}
+	UnregisterSnapshot(metrics.snapshot);
+	return complete;
+}
+
+char *
+events_unrepeatable(Metrics *metrics)
+{
+	MemoryContext context =
+		AllocSetContextCreate(metrics->context, "dashie page check", ALLOCSET_DEFAULT_SIZES);
+	static const Oid types[] = {DATEOID, DATEOID};
+	Datum today = DateADTGetDatum(metrics->today + 1);
+	DateADT first;
+	DateADT last;
+	bool none;
+	char *reason = NULL;
+
+	if (!OidIsValid(dashie_relation_oid("dashie", "event_page")))
+		return NULL;
+	dashie_query_begin();
+	/* no day after today is final, whatever the table says */
+	dashie_query("SELECT min(day), max(day) FROM dashie.event_page WHERE final AND day <= $1", 1,
+				 types, &today, NULL);
+	dashie_query_types(lengthof(types), types);
+	first = DatumGetDateADT(dashie_field(0, 1, &none));
+	last = none ? first : DatumGetDateADT(dashie_field(0, 2, NULL));
+	dashie_query_end();
+	if (none)
+		return NULL;
+	if (first < metrics->first_open_event_day)
+		return psprintf("Retention has removed events of %s.", dashie_day_text(first));
+
+	numbers_load(metrics);
+	for (DateADT day = first; day <= last && reason == NULL; day++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		EventPage *page = event_pages_load(metrics, day, day, EVENT_ENTRIES);
+		bool departed = false;
+
+		for (int i = 0; i < page->nwidgets && !departed; i++)
+		{
+			const EventWidget *widget = &page->widgets[i];
+
+			departed = !roaring_bitmap_is_subset(widget->users, numbers_there(metrics));
+			for (int j = 0; j < widget->nentries && !departed; j++)
+				departed =
+					widget->entries[j].user != 0 && numbers_gone(metrics, widget->entries[j].user);
+		}
+		MemoryContextSwitchTo(metrics->context);
+		if (departed)
+			reason = psprintf("A user who had events on %s is gone.", dashie_day_text(day));
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
+	MemoryContextDelete(context);
+	return reason;
+}
+
+void
+events_restored(Metrics *metrics, const Datum *users, int nusers)
+{
+	Oid rel = dashie_enabled_oid("widget_analytics");
+	Oid types[] = {get_array_type(UUIDOID)};
+	Oid day_type = DATEOID;
+	Oid column = TIMESTAMPTZOID;
+	Datum value;
+	SPITupleTable *rows;
+	uint64 nrows;
+
+	if (nusers == 0 || !OidIsValid(rel) || !OidIsValid(dashie_relation_oid("dashie", "event_page")))
+		return;
+	value = PointerGetDatum(construct_array(unconstify(Datum *, users), nusers, UUIDOID, UUID_LEN,
+											false, TYPALIGN_CHAR));
+	dashie_query_begin();
+	nrows = dashie_query(psprintf("SELECT DISTINCT date_trunc('hour', \"timestamp\", 'UTC') FROM %s"
+								  " WHERE user_id = ANY ($1)",
+								  dashie_relation_name(rel)),
+						 1, types, &value, NULL);
+	dashie_query_types(1, &column);
+	rows = SPI_tuptable;
+	for (uint64 row = 0; row < nrows; row++)
+	{
+		bool isnull;
+		TimestampTz hour =
+			DatumGetTimestampTz(SPI_getbinval(rows->vals[row], rows->tupdesc, 1, &isnull));
+		DateADT day = dashie_day_of(hour, metrics->zone);
+
+		/* an hour may lie in two days */
+		for (int i = 0; i < 2; i++)
+		{
+			value = DateADTGetDatum(dashie_day_of(hour + i * (USECS_PER_HOUR - 1), metrics->zone));
+			if (i > 0 && DatumGetDateADT(value) == day)
+				break;
+			if (DatumGetDateADT(value) >= metrics->first_open_event_day)
+				dashie_query(
+					"UPDATE dashie.event_page SET dirty = true WHERE day = $1 AND NOT dirty", 1,
+					&day_type, &value, NULL);
+		}
+	}
+	dashie_query_end();
+}
