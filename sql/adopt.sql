@@ -292,5 +292,6 @@ SELECT * FROM dashie.enable('widget_analytics');
 DROP TABLE widget_analytics;
 SELECT dashie.disable('user_sessions');
 DROP TABLE user_sessions;
+DROP TABLE IF EXISTS dashie.event_page, dashie.changed_events, dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.retention_floor;
 
 DELETE FROM auth.users;

@@ -228,7 +228,7 @@ DROP VIEW auth.users;
 -- without created_at, is_anonymous and deleted_at there are no sign-ups to count, but metrics all the same
 CREATE TABLE auth.users (id uuid PRIMARY KEY);
 INSERT INTO auth.users VALUES ('00000000-0000-0000-0000-0000000000e1');
-DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
+DROP TABLE IF EXISTS dashie.event_page, dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
 	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 SELECT * FROM dashie.enable('user_sessions');
 SELECT * FROM dashie.enable('daily_metrics');
@@ -256,10 +256,46 @@ SELECT min(lower) <= timestamptz '2026-03-10 12:00+00' - interval '30 days' AS b
 	max(upper) >= timestamptz '2026-03-10 12:00+00' + interval '7 days' AS ahead,
 	bool_and(upper = next OR next IS NULL) AS no_gap
 FROM (SELECT lower, upper, lead(lower) OVER (ORDER BY lower) AS next FROM bounds) AS b;
+--
+-- Questions about events
+--
+SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2026-03-09', '2026-03-08')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2026-03-01', '2026-03-11')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('-infinity', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2010-01-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2026-03-01', '12026-03-01')$$);
+SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-09', 'month')$$);
+SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-09', '')$$);
+SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-11', 'day')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-02', '2026-03-01', '2026-03-03', '2026-03-04')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-01', '2026-03-02', '2026-03-04', '2026-03-03')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-01', '2026-03-04', '2026-03-04', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-01', '2026-03-02', '2026-03-04', '2026-03-11')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-01', '2026-03-02', '2026-03-04', NULL)$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_compare('', '2026-03-01', '2026-03-02', '2026-03-04', '2026-03-05')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{}', '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock,NULL}', '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock,""}', '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{":click"}', '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{{a,b},{c,d}}', '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel(array_fill('clock'::text, '{33}'), '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel(array_fill('clock'::text, '{32}'), '1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '0', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '-1 day', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '1 day -24 hours', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '10000 years', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '170000000 years', '2026-03-01', '2026-03-09')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '1 day', '2026-03-09', '2026-03-01')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '1 day', '2026-03-01', '2026-03-11')$$);
+SELECT public.attempt($$SELECT * FROM dashie.widget_funnel('{clock}', '1 day', '2000-01-01', '2009-01-01')$$);
+SELECT public.attempt($$SELECT dashie.refresh_event_rollups('2026-03-09', '2026-03-08')$$);
+SELECT public.attempt($$SELECT dashie.refresh_event_rollups('2026-03-09', '2026-03-11')$$);
+SELECT public.attempt($$SELECT dashie.refresh_event_rollups('2026-03-09', '2026-03-09', NULL)$$);
+
 SELECT dashie.configure('timezone', NULL);
 SELECT dashie.disable(t) FROM unnest('{widget_analytics,user_sessions}'::text[]) AS t;
 DROP TABLE public.widget_analytics, public.user_sessions;
 DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-0000000000e1';
-DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
+DROP TABLE IF EXISTS dashie.event_page, dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
 	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 DROP FUNCTION public.attempt(text);

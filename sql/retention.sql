@@ -183,6 +183,9 @@ INSERT INTO public.widget_analytics (user_id, widget_type, event_type, "timestam
 SELECT '00000000-0000-0000-0000-0000000000c1', 'clock', 'view', t
 FROM generate_series(timestamptz '2026-02-03 12:00+00', '2026-03-04 12:00+00', '1 day') AS t;
 SET dashie.now = '2026-03-10 12:00+00';
+-- not before its days are counted
+SELECT table_name, action, upto, reason FROM dashie.apply_retention() WHERE table_name = 'widget_analytics';
+SELECT dashie.refresh_event_rollups('2026-02-03', '2026-03-09');
 SELECT table_name, action, upto, reason, locks, blocked_by FROM dashie.apply_retention(true) WHERE table_name = 'widget_analytics';
 SELECT table_name, action, upto, reason FROM dashie.apply_retention() WHERE table_name = 'widget_analytics';
 SELECT min("timestamp") FROM public.widget_analytics;
@@ -198,7 +201,7 @@ SELECT dashie.set_retention('system_events', NULL);
 SELECT dashie.set_retention('feature_usage', NULL);
 SELECT dashie.disable(t) FROM unnest('{system_events,user_sessions,feature_usage,daily_metrics}'::text[]) AS t;
 DROP TABLE before;
-DROP TABLE IF EXISTS dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
+DROP TABLE IF EXISTS dashie.event_page, dashie.retention_floor, dashie.changed_range, dashie.heartbeat_seen, dashie.day_page,
 	dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.metrics_state;
 DROP TABLE public.system_events, public.user_sessions, public.feature_usage, public.daily_metrics;
 DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-0000000000c1';

@@ -144,4 +144,5 @@ SELECT widget_type, event_data, source FROM public.widget_analytics WHERE sessio
 SELECT dashie.disable('widget_analytics');
 SELECT dashie.disable('user_sessions');
 DROP TABLE public.widget_analytics, public.user_sessions;
+DROP TABLE dashie.event_page, dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.retention_floor;
 DELETE FROM auth.users;

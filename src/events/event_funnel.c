@@ -265,6 +265,7 @@ require_rows(Metrics *metrics, EventSource *source, DateADT from, TimestampTz up
 
 	if (first <= dashie_day_start(from, metrics->zone))
 		return;
+	first = Max(first, event_source_complete_from(source, metrics->now));
 	day = dashie_day_of(first, metrics->zone);
 	if (dashie_day_start(day, metrics->zone) < first)
 		day++;

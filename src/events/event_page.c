@@ -311,7 +311,14 @@ event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts part
 		if (!isnull)
 			widgets_from_bytes(page, DatumGetByteaPP(value));
 		if (parts == EVENT_ENTRIES && page->nwidgets > 0)
-			entries_from_bytes(page, DatumGetByteaPP(dashie_field(row, 5, NULL)));
+		{
+			value = dashie_field(row, 5, &isnull);
+			if (isnull)
+				ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+								errmsg("invalid entries in dashie.event_page: none of %s",
+									   dashie_day_text(day))));
+			entries_from_bytes(page, DatumGetByteaPP(value));
+		}
 		MemoryContextSwitchTo(spi);
 	}
 	dashie_query_end();

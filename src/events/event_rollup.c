@@ -97,30 +97,34 @@ compute_day(EventRun *run, DateADT day)
 	MemoryContextReset(run->day_context);
 }
 
-/* The earliest event that is there, or instant of a page; false if there is none. */
+/*
+ * first_day is the first day that is to be counted: that of the earliest event
+ * or page (its rows may have been removed as a correction), but none that
+ * retention has touched.  False if there is nothing to count.
+ */
 static bool
-first_event(Metrics *metrics, Oid rel, TimestampTz *first)
+first_day(Metrics *metrics, Oid rel, DateADT *day)
 {
-	static const Oid types[] = {TIMESTAMPTZOID, DATEOID};
+	TimestampTz event = events_first(rel, metrics->snapshot);
 	Oid type = DATEOID;
-	Datum value = DateADTGetDatum(Max(metrics->first_open_event_day, DASHIE_MIN_DAY));
-	bool no_event;
+	Datum value = DateADTGetDatum(metrics->first_open_event_day);
 	bool no_page;
 	DateADT page;
 
 	dashie_query_begin();
-	metrics_query(metrics,
-				  psprintf("SELECT (SELECT min(\"timestamp\") FROM %s),"
-						   " (SELECT min(day) FROM dashie.event_page WHERE day >= $1)",
-						   dashie_relation_name(rel)),
-				  1, &type, &value);
-	dashie_query_types(lengthof(types), types);
-	*first = DatumGetTimestampTz(dashie_field(0, 1, &no_event));
-	page = DatumGetDateADT(dashie_field(0, 2, &no_page));
+	metrics_query(metrics, "SELECT min(day) FROM dashie.event_page WHERE day >= $1", 1, &type,
+				  &value);
+	dashie_query_types(1, &type);
+	page = DatumGetDateADT(dashie_field(0, 1, &no_page));
 	dashie_query_end();
-	if (!no_page && (no_event || page < dashie_day_of(*first, metrics->zone)))
-		*first = dashie_day_start(page, metrics->zone);
-	return !no_event || !no_page;
+	if (no_page && event == DT_NOEND)
+		return false;
+	*day = event == DT_NOEND ? page : dashie_day_of(event, metrics->zone);
+	if (!no_page)
+		*day = Min(*day, page);
+	*day = Max(*day, metrics->first_open_event_day);
+	*day = Max(*day, metrics->today - MAX_HISTORY_DAYS);
+	return true;
 }
 
 /* SQL: dashie.refresh_event_rollups("from" date, "to" date, force bool) returns integer */
@@ -178,15 +182,13 @@ dashie_events_step(JobStep *step)
 	TimestampTz started = GetCurrentTimestamp();
 	bool more = false;
 	EventRun run;
-	TimestampTz first;
+	DateADT from;
 
 	run_begin(&run, &guard);
-	if (first_event(run.metrics, dashie_enabled_oid_required("widget_analytics"), &first))
+	if (first_day(run.metrics, dashie_enabled_oid_required("widget_analytics"), &from))
 	{
 		Metrics *metrics = run.metrics;
 		DateADT to = metrics->today - 1;
-		DateADT from = Max(Max(dashie_day_of(first, metrics->zone), metrics->first_open_event_day),
-						   to - MAX_HISTORY_DAYS + 1);
 		EventPage *heads = from <= to ? event_pages_load(metrics, from, to, EVENT_HEADS) : NULL;
 		int waiting = 0;
 		int done = 0;
@@ -249,9 +251,8 @@ dashie_events_complete_before(void)
 	Oid lock_rel = dashie_relation_oid("dashie", "day_page");
 	Metrics metrics = {0};
 	TimestampTz complete;
-	TimestampTz first;
 	TimestampTz mark;
-	DateADT today;
+	DateADT from;
 
 	if (!OidIsValid(rel) || !OidIsValid(lock_rel) ||
 		!OidIsValid(dashie_relation_oid("dashie", "event_page")) ||
@@ -269,23 +270,20 @@ dashie_events_complete_before(void)
 	metrics.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	metrics.zone = dashie_timezone();
 	metrics_load_retention_floor(&metrics);
-	today = dashie_today(metrics.zone);
-	complete = dashie_day_start(today, metrics.zone);
+	metrics.today = dashie_today(metrics.zone);
+	complete = dashie_day_start(metrics.today, metrics.zone);
 	mark = first_mark(&metrics);
 	if (mark < complete)
 		complete = dashie_day_start(dashie_day_of(mark, metrics.zone), metrics.zone);
-	if (first_event(&metrics, rel, &first) && first < complete)
+	if (first_day(&metrics, rel, &from) && from < metrics.today)
 	{
-		DateADT from = Max(dashie_day_of(first, metrics.zone), metrics.first_open_event_day);
-		EventPage *heads =
-			from < today ? event_pages_load(&metrics, from, today - 1, EVENT_HEADS) : NULL;
+		EventPage *heads = event_pages_load(&metrics, from, metrics.today - 1, EVENT_HEADS);
+		DateADT day = from;
 
-		for (DateADT day = from; day < today; day++)
-			if (!heads[day - from].stored || heads[day - from].dirty || !heads[day - from].final)
-			{
-				complete = Min(complete, dashie_day_start(day, metrics.zone));
-				break;
-			}
+		while (day < metrics.today && heads[day - from].stored && !heads[day - from].dirty &&
+			   heads[day - from].final)
+			day++;
+		complete = Min(complete, dashie_day_start(day, metrics.zone));
 	}
 	UnregisterSnapshot(metrics.snapshot);
 	return complete;

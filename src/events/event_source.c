@@ -78,6 +78,72 @@ event_source_close(EventSource *source)
 	pfree(source);
 }
 
+/*
+ * first_of finds the earliest event of a partition, which is locked, or of its
+ * partitions; DT_NOEND if there is none.
+ */
+static TimestampTz
+first_of(Oid relid, Snapshot snapshot)
+{
+	DashieColumn column = {"timestamp", TIMESTAMPTZOID, true, 0};
+	Relation rel = try_relation_open(relid, NoLock);
+	TimestampTz first = DT_NOEND;
+	ListCell *lc;
+
+	if (rel == NULL)
+		return first;
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		foreach (lc, find_inheritance_children(relid, NoLock))
+			first = Min(first, first_of(lfirst_oid(lc), snapshot));
+	else if (rel->rd_rel->relkind == RELKIND_RELATION)
+	{
+		DashieScan *scan;
+
+		dashie_relation_columns(rel, &column, 1);
+		scan = dashie_scan_begin_range(rel, snapshot, &column, DT_NOBEGIN, DT_NOEND);
+		while (dashie_scan_next(scan))
+		{
+			bool isnull;
+			Datum at = dashie_scan_get(scan, &column, &isnull);
+
+			if (!isnull)
+				first = Min(first, DatumGetTimestampTz(at));
+			if (dashie_scan_is_ordered(scan))
+				break;
+		}
+		dashie_scan_end(scan);
+	}
+	relation_close(rel, NoLock);
+	return first;
+}
+
+/*
+ * events_first is the earliest event of widget_analytics; DT_NOEND if there is
+ * none.  Locks no more partitions than it looks at.
+ */
+TimestampTz
+events_first(Oid parent, Snapshot snapshot)
+{
+	Relation rel = dashie_partition_open_parent(parent, AccessShareLock);
+	PartitionSet *set = dashie_partition_read(rel);
+	TimestampTz first = DT_NOEND;
+
+	for (int i = 0; i < set->count && first == DT_NOEND; i++)
+	{
+		if (set->leaves[i].detaching)
+			continue;
+		lock_leaf(set->leaves[i].relid);
+		first = first_of(set->leaves[i].relid, snapshot);
+	}
+	if (set->default_partition != NULL)
+	{
+		lock_leaf(set->default_relid);
+		first = Min(first, first_of(set->default_relid, snapshot));
+	}
+	relation_close(rel, NoLock);
+	return first;
+}
+
 TimestampTz
 event_source_complete_from(const EventSource *source, TimestampTz upto)
 {

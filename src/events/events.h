@@ -123,6 +123,7 @@ typedef void (*EventRowVisitor)(void *arg, const EventRow *row);
  */
 extern EventSource *event_source_open(Oid parent, TimestampTz from, TimestampTz upto);
 extern void event_source_close(EventSource *source);
+extern TimestampTz events_first(Oid parent, Snapshot snapshot);
 /* From which instant on every event up to "upto" has a partition that is there. */
 extern TimestampTz event_source_complete_from(const EventSource *source, TimestampTz upto);
 /* As a user who may read widget_analytics. */

@@ -268,7 +268,7 @@ try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refuse
 	else if (removal.held)
 	{
 		action.action = "hold";
-		action.reason = "its days, or days before them, are not in the rollups of events yet";
+		action.reason = "its days, and those after them, are not in the rollups of events yet";
 	}
 	else if (pass->dry_run)
 	{
