@@ -225,13 +225,12 @@ dashie_events_step(JobStep *step)
 	return more;
 }
 
-/* The first mark that an open day may wait for; DT_NOEND without one. */
-static TimestampTz
-first_mark(Metrics *metrics)
+/* The first day from "from" on that a mark touches; without one, a day to come. */
+static DateADT
+first_marked(Metrics *metrics, DateADT from)
 {
 	Oid type = TIMESTAMPTZOID;
-	Datum value =
-		TimestampTzGetDatum(dashie_day_start(metrics->first_open_event_day, metrics->zone));
+	Datum value = TimestampTzGetDatum(dashie_day_start(from, metrics->zone));
 	bool none;
 
 	dashie_query_begin();
@@ -241,7 +240,7 @@ first_mark(Metrics *metrics)
 	dashie_query_types(1, &type);
 	value = dashie_field(0, 1, &none);
 	dashie_query_end();
-	return none ? DT_NOEND : DatumGetTimestampTz(value);
+	return none ? DASHIE_MAX_DAY : dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
 }
 
 TimestampTz
@@ -251,7 +250,6 @@ dashie_events_complete_before(void)
 	Oid lock_rel = dashie_relation_oid("dashie", "day_page");
 	Metrics metrics = {0};
 	TimestampTz complete;
-	TimestampTz mark;
 	DateADT from;
 
 	if (!OidIsValid(rel) || !OidIsValid(lock_rel) ||
@@ -272,9 +270,6 @@ dashie_events_complete_before(void)
 	metrics_load_retention_floor(&metrics);
 	metrics.today = dashie_today(metrics.zone);
 	complete = dashie_day_start(metrics.today, metrics.zone);
-	mark = first_mark(&metrics);
-	if (mark < complete)
-		complete = dashie_day_start(dashie_day_of(mark, metrics.zone), metrics.zone);
 	if (first_day(&metrics, rel, &from) && from < metrics.today)
 	{
 		EventPage *heads = event_pages_load(&metrics, from, metrics.today - 1, EVENT_HEADS);
@@ -283,7 +278,8 @@ dashie_events_complete_before(void)
 		while (day < metrics.today && heads[day - from].stored && !heads[day - from].dirty &&
 			   heads[day - from].final)
 			day++;
-		complete = Min(complete, dashie_day_start(day, metrics.zone));
+		complete =
+			Min(complete, dashie_day_start(Min(day, first_marked(&metrics, from)), metrics.zone));
 	}
 	UnregisterSnapshot(metrics.snapshot);
 	return complete;
