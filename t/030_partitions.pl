@@ -72,7 +72,8 @@ sql(q{
 	INSERT INTO widget_analytics (user_id, widget_type, event_type, "timestamp")
 		SELECT '00000000-0000-4000-8000-000000000001', 'clock', 'view', date_trunc('day', now()) - d * interval '1 day'
 		FROM unnest('{50,40,20,0}'::int[]) d, generate_series(1, 100);
-	ANALYZE widget_analytics});
+	ANALYZE widget_analytics;
+	CALL dashie.run_job('rollup_events')});
 my $days = sql('SELECT count(*) FROM dashie.partitions');
 is($days, '40', 'thirty days, today, a week, and two of old');
 
