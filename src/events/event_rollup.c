@@ -4,7 +4,7 @@
  *		the job rollup_events, and when a partition is done with.
  *
  * A run is one of the metrics (metrics/engine.c), as the owner of
- * widget_analytics: it holds SHARE UPDATE EXCLUSIVE on dashie.day_page, which
+ * dashie.event_page: it holds SHARE UPDATE EXCLUSIVE on dashie.day_page, which
  * keeps all runs apart, because each of them gives numbers to users.  What it
  * sees is one snapshot.
  *
@@ -14,20 +14,15 @@
  */
 #include "postgres.h"
 
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "common/compat.h"
 #include "common/query.h"
 #include "common/relation.h"
 #include "common/rows.h"
@@ -48,15 +43,14 @@ typedef struct EventRun
 	MemoryContext day_context;
 } EventRun;
 
-/* Locks the events of [from, to] before the run's snapshot, and takes up the marks. */
+/* Opens a run: its lock, its snapshot, the events; and takes up the marks. */
 static void
 run_begin(EventRun *run, DashieGuard *guard)
 {
 	Oid rel = dashie_enabled_oid_required("widget_analytics");
-	Metrics *metrics;
+	Metrics *metrics = metrics_open(guard, event_pages_oid(), false);
 
-	(void) event_pages_oid();
-	run->metrics = metrics = metrics_open(guard, rel, false);
+	run->metrics = metrics;
 
 	/* retention empties nothing while runs are kept out: there is no more to lock */
 	run->source = event_source_open(rel, DT_NOBEGIN, DT_NOEND);
@@ -338,46 +332,17 @@ events_unrepeatable(Metrics *metrics)
 	return reason;
 }
 
+/* They are in no page that was computed in between; which days those are, only the rows tell. */
 void
-events_restored(Metrics *metrics, const Datum *users, int nusers)
+events_restored(Metrics *metrics)
 {
-	Oid rel = dashie_enabled_oid("widget_analytics");
-	Oid types[] = {get_array_type(UUIDOID)};
-	Oid day_type = DATEOID;
-	Oid column = TIMESTAMPTZOID;
-	Datum value;
-	SPITupleTable *rows;
-	uint64 nrows;
+	Oid type = DATEOID;
+	Datum value = DateADTGetDatum(metrics->first_open_event_day);
 
-	if (nusers == 0 || !OidIsValid(rel) || !OidIsValid(dashie_relation_oid("dashie", "event_page")))
+	if (!OidIsValid(dashie_relation_oid("dashie", "event_page")))
 		return;
-	value = PointerGetDatum(construct_array(unconstify(Datum *, users), nusers, UUIDOID, UUID_LEN,
-											false, TYPALIGN_CHAR));
 	dashie_query_begin();
-	nrows = dashie_query(psprintf("SELECT DISTINCT date_trunc('hour', \"timestamp\", 'UTC') FROM %s"
-								  " WHERE user_id = ANY ($1)",
-								  dashie_relation_name(rel)),
-						 1, types, &value, NULL);
-	dashie_query_types(1, &column);
-	rows = SPI_tuptable;
-	for (uint64 row = 0; row < nrows; row++)
-	{
-		bool isnull;
-		TimestampTz hour =
-			DatumGetTimestampTz(SPI_getbinval(rows->vals[row], rows->tupdesc, 1, &isnull));
-		DateADT day = dashie_day_of(hour, metrics->zone);
-
-		/* an hour may lie in two days */
-		for (int i = 0; i < 2; i++)
-		{
-			value = DateADTGetDatum(dashie_day_of(hour + i * (USECS_PER_HOUR - 1), metrics->zone));
-			if (i > 0 && DatumGetDateADT(value) == day)
-				break;
-			if (DatumGetDateADT(value) >= metrics->first_open_event_day)
-				dashie_query(
-					"UPDATE dashie.event_page SET dirty = true WHERE day = $1 AND NOT dirty", 1,
-					&day_type, &value, NULL);
-		}
-	}
+	dashie_query("UPDATE dashie.event_page SET dirty = true WHERE day >= $1 AND NOT dirty", 1,
+				 &type, &value, NULL);
 	dashie_query_end();
 }

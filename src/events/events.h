@@ -41,8 +41,8 @@ extern bool dashie_is_events_trigger(Oid function);
 /* Why a finished day could not be computed again from its events; NULL if each could. */
 extern char *events_unrepeatable(Metrics *metrics);
 
-/* The days of events of users who are there again, by their ids, are to be computed again. */
-extern void events_restored(Metrics *metrics, const Datum *users, int nusers);
+/* Users who were marked as deleted are there again: the days of their events are computed again. */
+extern void events_restored(Metrics *metrics);
 
 /* ---------- inside the slice ---------- */
 

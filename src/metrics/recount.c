@@ -259,5 +259,6 @@ users_recount(Metrics *metrics)
 	if (!roaring_bitmap_is_empty(recount.users))
 		recount_pages(metrics, &recount);
 	mark_restored(metrics, &recount);
-	events_restored(metrics, recount.restored, recount.nrestored);
+	if (recount.nrestored > 0)
+		events_restored(metrics);
 }
