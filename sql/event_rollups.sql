@@ -20,8 +20,7 @@ CALL dashie.run_job('rollup_events');
 
 -- sessions are enabled with it, and no metrics
 SELECT table_name FROM dashie.enable('widget_analytics');
-SELECT relname FROM pg_class WHERE relnamespace = 'dashie'::regnamespace AND relkind = 'r' AND relowner = current_user::regrole
-	AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e') ORDER BY relname;
+SELECT to_regclass('dashie.event_page'), to_regclass('dashie.changed_events'), to_regclass('dashie.user_number'), to_regclass('dashie.changed_range');
 SELECT tgname, tgenabled, count(*) FROM pg_trigger WHERE tgfoid = 'dashie.events_changed'::regproc GROUP BY 1, 2 ORDER BY 1;
 -- nothing there yet
 CALL dashie.run_job('rollup_events');
