@@ -267,6 +267,7 @@ try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refuse
 		return REMOVED_NOTHING;
 	else if (removal.held)
 	{
+		pass->held = true;
 		action.action = "hold";
 		action.reason = "its days, and those after them, are not in the rollups of events yet";
 	}
@@ -320,7 +321,7 @@ dashie_partition_remove(PartitionPass *pass)
 
 	for (int i = 0; i < pass->set->count; i++)
 		pending = pending || pass->set->leaves[i].detaching;
-	for (int i = 0; i < pass->set->count && result != REMOVED_ONE; i++)
+	for (int i = 0; i < pass->set->count && result != REMOVED_ONE && !pass->held; i++)
 	{
 		const PartitionLeaf *leaf = &pass->set->leaves[i];
 		PartitionRemoval removal;

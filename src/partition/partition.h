@@ -159,6 +159,7 @@ typedef struct PartitionPass
 	void *report_arg;
 	char *blocker; /* who holds the lock that was last not to be had */
 	Oid stuck;	   /* an expired leaf that only the locks on the parent keep */
+	bool held;	   /* the rollups of events have yet to count what has expired */
 	int64 rows;	   /* estimate of the rows removed */
 } PartitionPass;
 
