@@ -73,6 +73,12 @@ extern bool dashie_job_enabled(const char *name);
 extern void dashie_run_task(FunctionCallInfo fcinfo, const char *name, const char *detail,
 							JobStepFunction step, void *arg);
 
+/* lease.c: the back-off of jobs, for whoever keeps its own, in microseconds of real time */
+extern int64 dashie_retry_wait(int failures);
+
+/* run.c: the pause before another attempt at a lock */
+extern void dashie_job_pause(void);
+
 extern bool dashie_partition_step(JobStep *step);	/* partition/ */
 extern bool dashie_daily_step(JobStep *step);		/* metrics/ */
 extern bool dashie_geographic_step(JobStep *step);	/* metrics/ */

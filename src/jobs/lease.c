@@ -92,13 +92,19 @@ dashie_lease_alive(const JobState *state)
 	return BackendPidGetProc(state->lease_pid) != NULL;
 }
 
+/* dashie_retry_wait is how long to wait after the n-th failure in a row, microseconds. */
+int64
+dashie_retry_wait(int failures)
+{
+	return Min(FIRST_RETRY << Min(Max(failures - 1, 0), 10), LAST_RETRY);
+}
+
 /* When to try again after the n-th failure in a row. */
 static TimestampTz
 retry_time(int failures)
 {
-	int64 wait = FIRST_RETRY << Min(Max(failures - 1, 0), 10);
+	int64 wait = dashie_retry_wait(failures);
 
-	wait = Min(wait, LAST_RETRY);
 	/* up to a tenth more, so that databases that failed together do not retry together */
 	wait += (int64) (dashie_random_fraction() * (wait / 10));
 	return GetCurrentTimestamp() + wait;

@@ -164,9 +164,12 @@ may_go_on(Runner *runner)
 	return !runner->stopped;
 }
 
-/* Outside of any lock, and without checking for interrupts: the next piece does. */
-static void
-pause_briefly(void)
+/*
+ * dashie_job_pause waits a moment for others to give up a lock, without checking
+ * for interrupts: what comes next does.
+ */
+void
+dashie_job_pause(void)
 {
 	long pause = MIN_PAUSE + (long) (dashie_random_fraction() * (MAX_PAUSE - MIN_PAUSE));
 
@@ -395,7 +398,7 @@ work(Runner *runner)
 				run->more = true;
 				return;
 			}
-			pause_briefly();
+			dashie_job_pause();
 			continue;
 		}
 		retries = 0;

@@ -9,16 +9,21 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "parser/parser.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "common/query.h"
 #include "roadmap/roadmap.h"
 
 /*
@@ -194,4 +199,42 @@ dashie_ddl_run(Enabling *enabling, Node *statement)
 			dashie_ddl_differ(enabling, "%s", error->message);
 	}
 	PG_END_TRY();
+}
+
+/*
+ * dashie_ddl_own runs a file of a capability's folder ddl/: tables of its own
+ * in schema dashie, for the current user, who then owns them.
+ */
+void
+dashie_ddl_own(const char *name)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
+
+	dashie_query_begin();
+	if (dashie_query("SELECT ddl FROM dashie.table_ddl WHERE table_name = $1", 1, types, values,
+					 NULL) != 1)
+		elog(ERROR, "DDL \"%s\" is missing", name);
+	dashie_command(dashie_field_text(0, 1));
+	dashie_query_end();
+}
+
+/*
+ * dashie_ddl_share lets the owner of a table, as whom maintenance runs, use
+ * tables of ours, which belong to whoever enables.
+ */
+void
+dashie_ddl_share(Oid relid, const char *rights, const char *tables)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+	const char *role = quote_identifier(GetUserNameFromId(owner, false));
+
+	relation_close(rel, NoLock);
+	if (owner == GetUserId())
+		return;
+	dashie_query_begin();
+	dashie_command(psprintf("GRANT USAGE ON SCHEMA dashie TO %s", role));
+	dashie_command(psprintf("GRANT %s ON TABLE %s TO %s", rights, tables, role));
+	dashie_query_end();
 }

@@ -56,6 +56,10 @@ extern char *dashie_enabled_schema(const char *table_name);
 /* DROP EXTENSION is to drop the triggers of a table that call functions of ours. */
 extern void dashie_enable_tie_triggers(Oid relid);
 
+/* ddl.c: for a capability's tables in schema dashie, inside enable() */
+extern void dashie_ddl_own(const char *name);
+extern void dashie_ddl_share(Oid relid, const char *rights, const char *tables);
+
 /*
  * Inside the slice: one table on its way to being enabled.
  */
