@@ -59,6 +59,11 @@ my @calls = (
 	"SELECT dashie.release_legal_hold(1)",
 	"SET dashie.now = '$later'; CALL dashie.run_job('seal_audit'); SELECT * FROM dashie.verify_audit()",
 	"CALL dashie.run_due_jobs()",
+	"SELECT dashie.hold_partition(current_date, 'trap')",
+	"TABLE dashie.partitions",
+	"SELECT dashie.release_partition(current_date)",
+	"SELECT dashie.archive_to_table(('public.' || partition)::regclass) FROM dashie.partitions",
+	"SELECT dashie.set_archiver('evil.archiver')",
 	# two months on, everything has expired
 	"SET dashie.now = '$later'; SELECT * FROM dashie.maintain_partitions(); SELECT * FROM dashie.apply_retention()",
 	"SET dashie.now = '$later'; CALL dashie.run_job('maintain_partitions'); CALL dashie.run_job('apply_retention')",
@@ -141,6 +146,7 @@ CREATE FUNCTION evil.gen_random_uuid() RETURNS uuid LANGUAGE sql
 	AS $$ SELECT CASE WHEN evil.trap('uuid') THEN pg_catalog.gen_random_uuid() END $$;
 CREATE FUNCTION evil.coalesce(timestamptz, timestamptz) RETURNS timestamptz LANGUAGE sql IMMUTABLE
 	AS $$ SELECT CASE WHEN evil.trap('coalesce') THEN $1 END $$;
+CREATE FUNCTION evil.archiver(regclass) RETURNS boolean LANGUAGE sql AS $$ SELECT evil.trap('archiver') $$;
 CREATE FUNCTION evil.view_trap() RETURNS boolean LANGUAGE sql AS $$ SELECT evil.trap('view') $$;
 SQL
 }
@@ -225,6 +231,8 @@ SQL
 		is( run_as($db, 'owner', "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'public'"),
 			'owner', 'what a superuser enables belongs to the owner of the extension');
 
+		run_as($db, 'owner', "INSERT INTO public.widget_analytics (user_id, widget_type, event_type) VALUES ('$uuid', 'clock', 'view')");
+
 		# and on the tables that dashie made
 		foreach my $table ('widget_analytics', 'daily_metrics', 'geographic_stats', 'stripe_webhook_events',
 			'dashboards')
@@ -241,7 +249,8 @@ SQL
 			run_as($db, 'owner', "CREATE INDEX ON $leaf ((evil.trap('index'))) WHERE evil.trap('predicate');"
 				  . "CREATE TRIGGER leaf_trap BEFORE TRUNCATE ON $leaf FOR EACH STATEMENT EXECUTE FUNCTION evil.row_trap();");
 		}
-		spring($db, 'traps on enabled tables');
+		my $log = spring($db, 'traps on enabled tables');
+		like($log, qr/TRAP archiver run by plain owner/, 'the archiver ran as the owner of the table');
 	}
 	else
 	{

@@ -53,6 +53,10 @@ sql('live', q{
 		VALUES ('evt_1', 'invoice.paid', '{"amount": 5.00, "name": "Z\u00fcrich", "a": {}}', '2026-03-08 07:00+00');
 	CALL dashie.run_job('seal_audit');
 	SELECT dashie.legal_hold('tax audit', "from" => '2026-01-01');
+	SELECT dashie.hold_partition('2026-02-28', 'tax audit', '2027-01-01');
+	SELECT dashie.hold_partition('2026-02-26', 'lawsuit');
+	CREATE FUNCTION public.archiver(regclass) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;
+	SELECT dashie.set_archiver('public.archiver');
 	INSERT INTO "My Schema".system_events (event_type, severity, message) VALUES ('boot', 'info', 'up');
 	SELECT dashie.refresh_daily_metrics('2025-11-01', '2026-03-09');
 	SELECT dashie.refresh_geographic_stats();
@@ -62,6 +66,7 @@ sql('live', q{
 	SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-09');
 });
 ok(sql('live', q{SELECT count(*) > 0 FROM dashie.retention_floor}) eq 't', 'retention has removed sessions');
+sql('live', q{INSERT INTO dashie.partition_archive_failure VALUES ('widget_analytics_20260208', 3, now(), now() + interval '1 hour', 'no tape')});
 
 my $dump = $node->basedir . '/live.dump';
 $node->command_ok([ 'pg_dump', '-U', 'app', '-Fc', '-f', $dump, '-d', $node->connstr('live') ], 'the owner dumps');
@@ -113,6 +118,19 @@ for my $attempt ('DELETE FROM public.stripe_webhook_events', 'DROP TABLE public.
 	$node->psql('copy', $attempt, stderr => \$err, extra_params => [ '-U', 'app' ]);
 	like($err, qr/must be kept until|is guarded|cannot be changed/, "$attempt is refused in the copy");
 }
+
+# what is to be kept is kept, and nothing goes without the archiver
+is($node->safe_psql('copy', q{
+	BEGIN;
+	SET LOCAL dashie.now = '2026-03-31 12:00+00';
+	SET LOCAL client_min_messages = error;
+	CALL dashie.run_job('maintain_partitions');
+	SELECT partition, regexp_replace(kept_by, ', next try at \S+ \S+:', ':') FROM dashie.partitions WHERE partition ~ '2026022[5-8]';
+	ROLLBACK}), join("\n",
+	'widget_analytics_20260225|not archived, failure 1: archiver public.archiver did not confirm',
+	'widget_analytics_20260226|on hold: lawsuit',
+	'widget_analytics_20260227|not archived, failure 1: archiver public.archiver did not confirm',
+	'widget_analytics_20260228|on hold until 2027-01-01 00:00:00+00: tax audit'), 'holds and the archiver work in the copy');
 
 # dashie goes on: the same numbers, and none given twice
 my $metrics = q{

@@ -37,6 +37,8 @@ sql(q{
 		SELECT ('00000000-0000-0000-0000-' || lpad((i % 20 + 1)::text, 12, '0'))::uuid, 'clock', 'view', timestamptz '2026-03-10' - i * interval '3 hours'
 		FROM generate_series(1, 100) AS i;
 	INSERT INTO public.stripe_webhook_events (stripe_event_id, event_type, event_data) VALUES ('evt_1', 'invoice.paid', '{}');
+	SELECT dashie.hold_partition('2026-03-01', 'lawsuit');
+	SELECT dashie.set_archiver('dashie.archive_to_table');
 	SELECT dashie.refresh_daily_metrics('2026-01-01', '2026-03-09');
 	SELECT dashie.refresh_geographic_stats();
 	DELETE FROM auth.users WHERE id = '00000000-0000-0000-0000-000000000020';
@@ -104,6 +106,16 @@ sql(q{INSERT INTO auth.users (id, created_at) VALUES ('00000000-0000-0000-0000-0
 	SELECT dashie.refresh_daily_metrics('2026-03-01', '2026-03-09')});
 cmp_ok(sql(q{SELECT number FROM dashie.user_number WHERE user_id = '00000000-0000-0000-0000-0000000000ff'}),
 	'>', $highest, 'a number is never given twice');
+
+# nothing is dropped that was to be kept, or not without its copy
+my $events = sql(q{SELECT count(*) FROM public.widget_analytics_20260302});
+$node->safe_psql('live', q{SET dashie.now = '2026-04-02 12:00+00'; CALL dashie.run_job('maintain_partitions')});
+is(sql(q{SELECT string_agg(partition || ' ' || kept_by, ', ') FROM dashie.partitions WHERE upper_bound <= '2026-03-03 12:00+00'}),
+	'widget_analytics_20260301 on hold: lawsuit', 'a hold and the archiver outlive the extension');
+is(sql(q{SELECT count(*) = (SELECT count(*) FROM public.widget_analytics_20260301) FROM public.widget_analytics WHERE "timestamp" < '2026-03-03'}), 't',
+	'the others have gone');
+is(sql(q{SELECT count(*) FROM dashie_archive.widget_analytics_20260302}), $events, 'with a copy');
+$node->safe_psql('live', q{DROP SCHEMA dashie_archive CASCADE});
 
 # the triggers are back
 my $stripe = $node->psql('live', 'DELETE FROM public.stripe_webhook_events', extra_params => [ '-U', 'app' ], stderr => \$err);

@@ -18,6 +18,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
@@ -35,11 +36,17 @@
 #define dashie_owns_database(dbid, role) object_ownercheck(DatabaseRelationId, (dbid), (role))
 #define dashie_may_use_schema(nspid, role) \
 	(object_aclcheck(NamespaceRelationId, (nspid), (role), ACL_USAGE) == ACLCHECK_OK)
+#define dashie_owns_schema(nspid, role) object_ownercheck(NamespaceRelationId, (nspid), (role))
+#define dashie_may_execute(funcid, role) \
+	(object_aclcheck(ProcedureRelationId, (funcid), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #else
 #define dashie_owns_relation(relid, role) pg_class_ownercheck((relid), (role))
 #define dashie_owns_database(dbid, role) pg_database_ownercheck((dbid), (role))
 #define dashie_may_use_schema(nspid, role) \
 	(pg_namespace_aclcheck((nspid), (role), ACL_USAGE) == ACLCHECK_OK)
+#define dashie_owns_schema(nspid, role) pg_namespace_ownercheck((nspid), (role))
+#define dashie_may_execute(funcid, role) \
+	(pg_proc_aclcheck((funcid), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
 /* 18 added the instrumentation argument */

@@ -145,6 +145,12 @@ dashie_day_text(DateADT day)
 	return psprintf("%04d-%02d-%02d", year, month, dom);
 }
 
+char *
+dashie_instant_text(TimestampTz at)
+{
+	return DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(at)));
+}
+
 DateADT
 dashie_day_argument(const char *name, NullableDatum arg)
 {

@@ -29,7 +29,8 @@ dashie_day_of(TimestampTz at, pg_tz *zone); /* clamps infinities and far instant
 /* The day of n days that an instant lies in: -1 before the first, n after the last. */
 extern int dashie_day_search(const TimestampTz *starts, int n, TimestampTz at);
 extern DateADT dashie_today(pg_tz *zone);
-extern char *dashie_day_text(DateADT day); /* 2026-11-24 */
+extern char *dashie_day_text(DateADT day);		  /* 2026-11-24 */
+extern char *dashie_instant_text(TimestampTz at); /* as SQL shows it in this session */
 
 /* A date argument: not NULL, finite, within [MIN_DAY, MAX_DAY], else 22023 naming the argument. */
 extern DateADT dashie_day_argument(const char *name, NullableDatum arg);

@@ -161,6 +161,22 @@ defer_nothing(void)
 }
 
 /*
+ * dashie_restrict keeps the current user, and lets code that this user chose run
+ * from here on as if it were an index expression: it can neither change the
+ * role nor leave anything behind that runs with other rights.
+ */
+void
+dashie_restrict(void)
+{
+	Oid user;
+	int context;
+
+	GetUserIdAndSecContext(&user, &context);
+	defer_nothing();
+	SetUserIdAndSecContext(user, context | SECURITY_RESTRICTED_OPERATION);
+}
+
+/*
  * dashie_become makes "role" the current user until the next dashie_become()
  * or dashie_leave().
  */

@@ -22,6 +22,7 @@ extern void dashie_enter(DashieGuard *guard);
 extern void dashie_become(const DashieGuard *guard, Oid role);
 extern Oid dashie_owner_of(Oid relid);
 extern void dashie_become_owner_of(const DashieGuard *guard, Oid relid);
+extern void dashie_restrict(void);
 extern void dashie_leave(DashieGuard *guard);
 
 extern Oid dashie_extension_oid(void);

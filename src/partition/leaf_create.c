@@ -73,8 +73,7 @@ dashie_partition_name(Oid parent, DateADT day)
 static char *
 instant_literal(TimestampTz at)
 {
-	return quote_literal_cstr(
-		DatumGetCString(DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(at))));
+	return quote_literal_cstr(dashie_instant_text(at));
 }
 
 /*

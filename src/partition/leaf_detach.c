@@ -387,7 +387,7 @@ prepare(const DashieGuard *guard, Oid relid, Oid *owner)
 			leaf = &pass.set->leaves[i];
 	}
 	if (leaf == NULL || pass.set->default_partition != NULL || leaf->relkind != RELKIND_RELATION ||
-		leaf->range.upper > pass.window.cutoff || dashie_partition_kept(&pass, leaf) != NULL)
+		!dashie_partition_removable(&pass, leaf))
 		return NULL;
 
 	/* also checks that we may: the command itself runs without a security context */

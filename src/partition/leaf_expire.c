@@ -16,6 +16,9 @@
  * final (events/event_rollup.c); the floor that is raised with it tells them
  * that its rows are missed by nobody.  In a function both would be held until the caller's
  * transaction ends anyway: there it is one DROP, of one partition.
+ *
+ * What is to be kept is asked under the locks once more (leaf_hold.c), and an
+ * archiver, if one is set, takes the rows before (archive.c).
  */
 #include "postgres.h"
 
@@ -31,6 +34,7 @@
 #include "common/compat.h"
 #include "common/query.h"
 #include "events/events.h"
+#include "partition/keep.h"
 #include "partition/partition.h"
 #include "retention/retention.h"
 
@@ -41,8 +45,9 @@ typedef struct Removal
 	LockNeed *needs; /* for TRUNCATE or for DROP */
 	int nneeds;
 	bool truncate; /* else drop */
-	bool gone;	   /* out: someone else removed it, or its bounds are others now */
+	bool gone;	   /* out: someone else removed it, or it is not ours to remove any more */
 	bool held;	   /* out: its days are not counted yet */
+	PartitionArchiving archiving;
 } Removal;
 
 static bool
@@ -52,15 +57,16 @@ expired(const PartitionLeaf *leaf, const PartitionWindow *window)
 }
 
 /*
- * dashie_partition_kept is the one place that says whether a leaf may be
- * emptied now: NULL, or why not.  Asked before, and again under the locks.
+ * dashie_partition_removable says whether a leaf may be emptied now.  Asked
+ * before, and again under the locks.
  */
-const char *
-dashie_partition_kept(const PartitionPass *pass, const PartitionLeaf *leaf)
+bool
+dashie_partition_removable(const PartitionPass *pass, const PartitionLeaf *leaf)
 {
-	if (leaf->relkind == RELKIND_FOREIGN_TABLE)
-		return "expired, but a foreign table: its rows are not here to remove";
-	return NULL;
+	TimestampTz until;
+
+	return expired(leaf, &pass->window) && leaf->relkind != RELKIND_FOREIGN_TABLE &&
+		   dashie_partition_keep_reason(leaf, &pass->window, &until) == NULL;
 }
 
 /*
@@ -87,9 +93,8 @@ still_removable(const Removal *removal)
 	}
 	for (int i = 0; i < count; i++)
 		if (leaves[i].relid == removal->leaf->relid)
-			return expired(&leaves[i], &pass->window) &&
-				   leaves[i].detaching == removal->leaf->detaching &&
-				   dashie_partition_kept(pass, &leaves[i]) == NULL;
+			return leaves[i].detaching == removal->leaf->detaching &&
+				   dashie_partition_removable(pass, &leaves[i]);
 	return false;
 }
 
@@ -191,7 +196,11 @@ remove_leaf(void *arg)
 	removal->held = !is_counted(removal->leaf);
 	if (removal->held || removal->pass->dry_run)
 		return;
-	dashie_lock_together(removal->needs, removal->nneeds, removal->pass->lock_budget_ms);
+	dashie_archive_begin(&removal->archiving, removal->leaf->relid, removal->needs, removal->nneeds,
+						 removal->pass->lock_budget_ms);
+	dashie_archive_lock(&removal->archiving, removal->needs, removal->nneeds,
+						removal->pass->lock_budget_ms, removal->pass->steps);
+	dashie_archive_end(&removal->archiving, removal->leaf);
 	removal->gone = !still_removable(removal);
 	if (removal->gone)
 		return;
@@ -224,6 +233,15 @@ plan_text(const Removal *removal)
 					dashie_lock_text(first.needs, first.nneeds));
 }
 
+static const char *
+archived_first(void)
+{
+	Archiver *archiver = dashie_archiver();
+
+	return archiver == NULL ? ""
+							: psprintf("; archived by %s first", dashie_archiver_name(archiver));
+}
+
 static PartitionAction
 describe(const PartitionPass *pass, const PartitionLeaf *leaf)
 {
@@ -247,18 +265,32 @@ try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refuse
 	LockNeed leaf_alone = {leaf->relid, AccessExclusiveLock};
 	Removal removal = {pass, leaf, &leaf_alone, 1};
 	PartitionAction action = describe(pass, leaf);
-	const char *kept = dashie_partition_kept(pass, leaf);
+	const char *kept;
+	TimestampTz until;
 	PartitionRemoval result = REMOVED_NOTHING;
 	ErrorData *error;
 
-	if (kept != NULL)
+	if (leaf->relkind == RELKIND_FOREIGN_TABLE)
 	{
 		action.action = "blocked";
+		action.reason = "expired, but a foreign table: its rows are not here to remove";
+	}
+	else if ((kept = dashie_partition_keep_reason(leaf, &pass->window, &until)) != NULL)
+	{
+		action.action = "hold";
 		action.reason = kept;
+	}
+	else if (pass->in_haste && dashie_archiver() != NULL)
+	{
+		action.action = "hold";
+		action.reason = "to be archived by the next call: writers would wait for what creating "
+						"partitions has locked";
 	}
 	else if ((error = dashie_attempt(remove_leaf, &removal)) != NULL)
 	{
-		if (dashie_partition_blocked(pass, error, removal.needs, removal.nneeds, &action))
+		if (removal.archiving.at_work)
+			dashie_archive_failed(pass, leaf, error, &action);
+		else if (dashie_partition_blocked(pass, error, removal.needs, removal.nneeds, &action))
 			result = REMOVAL_BLOCKED;
 		else
 			*refused = error;
@@ -273,6 +305,7 @@ try_to_remove(PartitionPass *pass, const PartitionLeaf *leaf, ErrorData **refuse
 	}
 	else if (pass->dry_run)
 	{
+		action.reason = psprintf("%s%s", action.reason, archived_first());
 		action.locks = plan_text(&removal);
 		action.blocked_by = dashie_lock_holders(removal.needs, removal.nneeds);
 	}
@@ -344,7 +377,7 @@ dashie_partition_remove(PartitionPass *pass)
 	}
 
 	/* a job has no rows to show: what stands in the way of all that is left is its error */
-	if (pass->steps && result == REMOVED_NOTHING && refused != NULL)
+	if (pass->steps && result == REMOVED_NOTHING && refused != NULL && pass->complaint == NULL)
 		ReThrowError(refused);
 	return result;
 }

@@ -106,6 +106,15 @@ run_generated(const char *generator, Oid source, Oid target)
 		dashie_command(lfirst(lc));
 }
 
+/* dashie_revoke_rights takes from everybody but its owner what a table's creation gave away. */
+void
+dashie_revoke_rights(Oid relid)
+{
+	dashie_query_begin();
+	run_generated(revoke_all, relid, relid);
+	dashie_query_end();
+}
+
 static const char *
 policy_command(char command)
 {

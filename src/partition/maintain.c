@@ -262,7 +262,10 @@ static PartitionRemoval
 remove_pass(Maintenance *work)
 {
 	if (work->names != NIL || work->finalized)
+	{
 		work->pass.lock_budget_ms = 1;
+		work->pass.in_haste = true;
+	}
 	return dashie_partition_remove(&work->pass);
 }
 
@@ -393,13 +396,26 @@ run_step(JobStep *step, bool create)
 	pass_end(&work);
 	if (work.pass.stale)
 		dashie_partition_forget(work.pass.begun, work.pass.nbegun);
+
+	/* recorded with this step; the run goes on with the rest, and ends with the first of them */
+	if (work.pass.complaint != NULL)
+	{
+		if (*step->kept == NULL)
+			*step->kept = MemoryContextStrdup(step->memory, work.pass.complaint);
+		return true;
+	}
 	return again;
 }
 
 bool
 dashie_partition_step(JobStep *step)
 {
-	return run_step(step, true);
+	if (run_step(step, true))
+		return true;
+	if (*step->kept != NULL)
+		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+						errmsg_internal("%s", (char *) *step->kept)));
+	return false;
 }
 
 bool
@@ -443,8 +459,10 @@ dashie_partitions_list(PG_FUNCTION_ARGS)
 			const PartitionLeaf *leaf = &set->leaves[i];
 			int64 nrows;
 			int64 nbytes;
-			Datum values[7];
-			bool nulls[7] = {false};
+			char *kept;
+			TimestampTz until;
+			Datum values[9];
+			bool nulls[9] = {false};
 
 			dashie_partition_measure(leaf->relid, &nrows, &nbytes);
 			values[0] = CStringGetTextDatum(leaf->name);
@@ -457,6 +475,9 @@ dashie_partitions_list(PG_FUNCTION_ARGS)
 			values[5] =
 				instant_or_null(dashie_partition_drop_at(&window, leaf->range.upper), &nulls[5]);
 			values[6] = whole_days_until(covered, window.now, &nulls[6]);
+			kept = dashie_partition_keep_reason(leaf, &window, &until);
+			values[7] = text_or_null(kept, &nulls[7]);
+			values[8] = instant_or_null(until, &nulls[8]);
 			dashie_rows_put(&rows, values, nulls);
 		}
 		relation_close(rel, AccessShareLock);

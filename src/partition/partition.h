@@ -27,6 +27,12 @@
 extern void dashie_partition_cover(Oid parent);
 
 /*
+ * Called by enable() for every table, after its DDL, as the current user: makes
+ * the tables in schema dashie that say which partitions are to be kept.
+ */
+extern void dashie_partition_prepare(const char *table_name, Oid relid);
+
+/*
  * Called by enable() when an unpartitioned table stands under the name:
  * replaces it by a partitioned one with the same rows.  "create" makes the
  * roadmap's table under the same name in the same schema, as the current user;
@@ -153,14 +159,16 @@ typedef struct PartitionPass
 	int nbegun;
 	bool stale; /* some of what is written down of them is not true any more */
 	int lock_budget_ms;
-	bool steps; /* emptying and dropping are transactions of their own */
+	bool steps;	   /* emptying and dropping are transactions of their own */
+	bool in_haste; /* writers of other tables wait for what this transaction has locked */
 	bool dry_run;
 	PartitionReport report;
 	void *report_arg;
-	char *blocker; /* who holds the lock that was last not to be had */
-	Oid stuck;	   /* an expired leaf that only the locks on the parent keep */
-	bool held;	   /* the rollups of events have yet to count what has expired */
-	int64 rows;	   /* estimate of the rows removed */
+	char *blocker;	 /* who holds the lock that was last not to be had */
+	Oid stuck;		 /* an expired leaf that only the locks on the parent keep */
+	bool held;		 /* the rollups of events have yet to count what has expired */
+	char *complaint; /* what was due, failed and was recorded; the rest went on */
+	int64 rows;		 /* estimate of the rows removed */
 } PartitionPass;
 
 typedef enum PartitionRemoval
@@ -173,7 +181,7 @@ typedef enum PartitionRemoval
 
 /* leaf_expire.c */
 extern PartitionRemoval dashie_partition_remove(PartitionPass *pass);
-extern const char *dashie_partition_kept(const PartitionPass *pass, const PartitionLeaf *leaf);
+extern bool dashie_partition_removable(const PartitionPass *pass, const PartitionLeaf *leaf);
 extern bool dashie_partition_close_days(const PartitionLeaf *leaf);
 
 /* leaf_detach.c */
@@ -188,6 +196,13 @@ extern PartitionLeaf *dashie_partition_begun(Oid parent, int *count, bool *stale
 extern void dashie_partition_forget(const PartitionLeaf *begun, int nbegun);
 extern PartitionPending dashie_partition_finalize(PartitionPass *pass);
 extern void dashie_partition_detach(Oid leaf);
+
+/* leaf_rights.c */
+extern void dashie_revoke_rights(Oid relid);
+
+/* leaf_hold.c */
+extern char *dashie_partition_keep_reason(const PartitionLeaf *leaf, const PartitionWindow *window,
+										  TimestampTz *until);
 
 /* maintain.c */
 extern bool dashie_partition_blocked(PartitionPass *pass, ErrorData *error, const LockNeed *needs,

@@ -65,6 +65,7 @@ typedef struct Pass
 	int64 stall;		/* as in JobStep */
 	TimestampTz stall_since;
 	ErrorData *error; /* the pass failed and left nothing behind */
+	char *complaint;  /* part of it failed, and that is recorded */
 } Pass;
 
 /* A line of apply_retention()'s answer. */
@@ -408,10 +409,13 @@ remove_partitions(Pass *pass)
 	else
 	{
 		JobStep step = {0};
+		void *complaint = NULL;
 
 		step.guard = pass->guard;
 		step.number = pass->number;
 		step.numbers = run.numbers;
+		step.memory = CurrentMemoryContext;
+		step.kept = &complaint;
 		pass->locked = true;
 		pass->more = dashie_partition_expire_step(&step);
 		pass->rows = step.rows;
@@ -419,6 +423,7 @@ remove_partitions(Pass *pass)
 		pass->stall_since = step.stall_since;
 		if (step.blocked)
 			pass->blocker = step.blocker;
+		pass->complaint = complaint;
 	}
 }
 
@@ -571,6 +576,8 @@ dashie_retention_step(JobStep *step)
 			step->stall_since = pass.stall_since;
 		if (pass.error != NULL)
 			remember_failure(pass.error->sqlerrcode, pass.table->name, pass.error->message);
+		if (pass.complaint != NULL)
+			remember_failure(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, pass.table->name, pass.complaint);
 		if (pass.blocker != NULL)
 		{
 			if (run.waits[run.turn]++ < dashie_setting_int("lock_retries"))

@@ -376,6 +376,7 @@ enable_one(Enabling *enabling, const char *schema)
 	identity_restore(&caller);
 	dashie_metrics_prepare(name, enabling->relid);
 	dashie_billing_prepare(name, enabling->relid);
+	dashie_partition_prepare(name, enabling->relid);
 	dashie_access_private();
 	dashie_enable_tie_triggers(enabling->relid);
 
