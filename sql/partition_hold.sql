@@ -12,6 +12,8 @@ SELECT dashie.release_partition('2026-03-01');
 \echo :LAST_ERROR_SQLSTATE
 
 SELECT table_name FROM dashie.enable('widget_analytics');
+-- nobody counts the events here, so that no partition waits for that
+DROP TABLE dashie.changed_events;
 -- 08 Feb has expired on 11 Mar, 09 Feb on 12 Mar, ...
 INSERT INTO widget_analytics (user_id, widget_type, event_type, event_data, "timestamp")
 SELECT '00000000-0000-0000-0000-000000000001', 'clock', 'view', jsonb_build_object('i', i), timestamptz '2026-02-08' + i * interval '6 hours'
@@ -97,12 +99,14 @@ DROP TABLE dashie.partition_hold;
 SELECT dashie.hold_partition('2026-02-20', 'why');
 SELECT * FROM maintain(true);
 SELECT action FROM dashie.enable('widget_analytics');
+DROP TABLE dashie.changed_events;
 SELECT dashie.hold_partition('2026-02-12', 'again');
 DROP TABLE dashie.partition_hold;
 CREATE VIEW dashie.partition_hold AS SELECT current_date AS day, 'x' AS reason, now() AS until;
 SELECT * FROM maintain();
 DROP VIEW dashie.partition_hold;
 SELECT action FROM dashie.enable('widget_analytics');
+DROP TABLE dashie.changed_events;
 SELECT * FROM maintain();
 
 -- Rights
@@ -124,4 +128,5 @@ DROP ROLE hold_stranger;
 SELECT dashie.disable('widget_analytics');
 SELECT dashie.disable('user_sessions');
 DROP TABLE widget_analytics, user_sessions;
+DROP TABLE dashie.event_page, dashie.metrics_state, dashie.user_number, dashie.user_country, dashie.dashboard_number, dashie.day_page, dashie.retention_floor;
 DELETE FROM auth.users;
