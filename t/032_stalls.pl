@@ -2,8 +2,8 @@
 # else auth.users, a third changes users, each in a transaction without an end,
 # while the job runs and tries again and again, and while events are stored and
 # people log in, come and go.  A statement that had to wait for one of the long
-# transactions behind maintenance would wait until its statement_timeout, a
-# hundred times maintenance_lock_timeout_ms, and fail: the load must not have
+# transactions behind maintenance would wait until its statement_timeout, fifty
+# times maintenance_lock_timeout_ms, and fail: the load must not have
 # one failure.  And the partition goes when it can: by DETACH CONCURRENTLY in the
 # worker, FINALIZE, DROP; also when the worker is killed between any two of
 # these; and what somebody detached by hand stays.
@@ -83,7 +83,7 @@ SELECT count(*) FROM auth.users;
 sub load_begins
 {
 	my %load = (out => '', err => '');
-	local $ENV{PGOPTIONS} = '-c statement_timeout=10s';
+	local $ENV{PGOPTIONS} = '-c statement_timeout=5s';
 	$load{handle} = IPC::Run::start([ 'pgbench', '-n', '-c', '3', '-T', '3600', '-U', 'app', '-h', $node->host, '-p', $node->port,
 			map({ ('-f', "$tmp/$_.sql") } qw(event login read)), 'live' ],
 		'<', \undef, '>', \$load{out}, '2>', \$load{err}, IPC::Run::timeout(300));

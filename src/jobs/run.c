@@ -310,12 +310,13 @@ connect_spi(bool commits)
 
 /*
  * do_alone does what must have nothing around it: no subtransaction, no SPI, no
- * security context.  Its error, unless it is a lock that was not to be had, is
- * logged: the run goes on as if it had not been tried.
+ * security context.  A lock that was not to be had was worth a try, any other
+ * error is logged, and the run goes on; only a cancellation is returned.
  */
-static void
+static ErrorData *
 do_alone(Runner *runner)
 {
+	ErrorData *volatile cancelled = NULL;
 	Oid user;
 	int security_context;
 
@@ -337,7 +338,9 @@ do_alone(Runner *runner)
 		AbortCurrentTransaction();
 		if (error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
 			ReThrowError(error);
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			cancelled = error;
+		else if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 			ereport(LOG, (errcode(error->sqlerrcode),
 						  errmsg("job \"%s\": %s", runner->run->job->name, error->message)));
 	}
@@ -348,6 +351,7 @@ do_alone(Runner *runner)
 	StartTransactionCommand();
 	MemoryContextSwitchTo(PortalContext);
 	connect_spi(true);
+	return cancelled;
 }
 
 /*
@@ -387,8 +391,11 @@ work(Runner *runner)
 			{
 				tried_alone = true;
 				retries = 0;
-				do_alone(runner);
-				continue;
+				run->error = do_alone(runner);
+				if (run->error == NULL)
+					continue;
+				run->status = "failed";
+				return;
 			}
 			/* sleeping inside the caller's transaction would hold its locks */
 			if (!runner->commits || retries++ >= runner->lock_retries)

@@ -35,7 +35,7 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER ROWS 10 AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION dashie.apply_retention(boolean) IS
 'Removes what is older than its retention, in the caller''s transaction: one batch (setting batch_rows) of each table and one partition at most. The job of the same name goes on until nothing is left.
 dry_run: true removes nothing, and shows all that is due, the locks that each step takes and who would block it now.
-A row for each thing done: action is delete, remove (a partition), hold (expired, but its day is not in the metrics yet, or the partition is on hold or not archived), blocked (a lock was not to be had) or failed (reason says why; the other tables go on).
+A row for each thing done: action is delete, remove (a partition), finalize (a DETACH CONCURRENTLY that somebody had begun), hold (expired, but its days are not in the metrics or the rollups yet, or the partition is on hold or not archived), blocked (a lock was not to be had) or failed (reason says why; the other tables go on).
 upto: rows before it have expired; bytes: an estimate from the planner''s statistics, NULL without them.
 Errors: 22023 for NULL.
 Source: dashie semantics, "Retention and jobs".';
