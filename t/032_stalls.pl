@@ -122,6 +122,18 @@ sub next_run
 	return sql("SELECT status FROM dashie.job_run WHERE name = 'maintain_partitions' AND id > $last ORDER BY id LIMIT 1");
 }
 
+# Runs the job until that is true: a busy machine may need more than one run.
+sub run_until
+{
+	my ($query, $name) = @_;
+	for (1 .. 30)
+	{
+		next_run();
+		last if sql($query) eq 't';
+	}
+	is(sql($query), 't', $name);
+}
+
 sub last_run
 {
 	my ($columns) = @_;
@@ -199,34 +211,32 @@ load_goes_on($load, 'beside three long transactions');
 is(sql("SELECT to_regclass('$last_day') IS NULL AND to_regclass('old_50') IS NOT NULL"), 't', 'nothing was forced');
 
 let_go($writer);
-is(next_run(), 'blocked', 'without the writer the job comes to the expired partition');
-is(sql("SELECT to_regclass('$last_day')"), $last_day, 'the missing one is made beside long readers');
-eventually(sprintf($pending, 50), 'the parent is never free: the worker marks the partition as detached');
+run_until("SELECT to_regclass('$last_day') IS NOT NULL", 'without the writer the missing partition is made, beside long readers');
+run_until(sprintf($pending, 50), 'the parent is never free: the worker marks the expired one as detached');
 is(sql('SELECT partition, upper_bound - lower_bound FROM dashie.partition_removal'), 'old_50|1 day', 'and has written that down');
 like(last_run('blocked_by'), qr/pid (?:$reader->{pid}|$people->{pid}) .*pg_sleep/, 'who is in the way now');
 is(last_run('longest_stall_ms < 5000'), 't', 'nobody can have waited for long');
 load_goes_on($load, 'beside the fallback');
 
 let_go($reader);
-is(next_run(), 'blocked', 'FINALIZE waits for every query from before');
+run_until('SELECT count(*) = 0 FROM old_50', 'without its readers the partition is emptied');
+is(next_run(), 'blocked', 'but FINALIZE waits for every query from before');
 like(last_run('blocked_by'), qr/pid $people->{pid} \(an older snapshot\): SELECT pg_sleep/, 'and says whose');
-is(sql('SELECT count(*) FROM old_50'), '0', 'but the partition is empty by now');
 is(sql(q{SELECT action, partition FROM dashie.maintain_partitions(true)}), 'finalize|old_50', 'so says the plan');
 load_goes_on($load, 'beside an old snapshot');
 
 # as before, but with a snapshot that knows of the mark
 let_go($people);
 $people = hold_open('SELECT count(*) FROM auth.users');
-is(next_run(), 'blocked', 'DROP of the detached partition waits for the reader of auth.users');
-is(sql(q{SELECT relispartition FROM pg_class WHERE relname = 'old_50'}), 'f', 'which is a table by itself now');
+run_until(q{SELECT NOT relispartition FROM pg_class WHERE relname = 'old_50'}, 'then it is a table by itself');
+is(next_run(), 'blocked', 'whose DROP waits for the reader of auth.users');
 like(last_run('blocked_by'), qr/pid $people->{pid} \(AccessShareLock on auth\.users\): /, 'the run says so');
 is(sql(q{SELECT action, partition, locks FROM dashie.maintain_partitions(true)}),
 	'remove|old_50|ACCESS EXCLUSIVE on auth.users, public.user_sessions, public.old_50', 'and the plan');
 load_goes_on($load, 'beside a reader of auth.users');
 let_go($people);
-is(next_run(), 'succeeded', 'then nobody is in the way');
-is(sql(q{SELECT to_regclass('old_50') IS NULL}), 't', 'and the partition is gone');
-is(sql('SELECT count(*) FROM dashie.partition_removal'), '0', 'forgotten, too');
+run_until(q{SELECT to_regclass('old_50') IS NULL}, 'then the partition goes');
+run_until('SELECT count(*) = 0 FROM dashie.partition_removal', 'and is forgotten');
 is(last_run('longest_stall_ms < 5000'), 't', 'again nobody can have waited for long');
 load_goes_on($load, 'at the end');
 load_ends($load);
