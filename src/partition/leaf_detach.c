@@ -137,15 +137,24 @@ dashie_partition_begun(Oid parent, int *count, bool *stale)
 	scan = dashie_scan_begin(rel, snapshot);
 	while (dashie_scan_next(scan))
 	{
-		bool isnull;
+		Datum values[lengthof(columns)];
+		bool isnull[lengthof(columns)];
+		bool complete = true;
 		PartitionLeaf leaf = {.begun = true};
-		char *schema = TextDatumGetCString(dashie_scan_get(scan, &columns[1], &isnull));
 
-		leaf.relid = DatumGetObjectId(dashie_scan_get(scan, &columns[0], &isnull));
-		leaf.name = TextDatumGetCString(dashie_scan_get(scan, &columns[2], &isnull));
-		leaf.range.lower = DatumGetTimestampTz(dashie_scan_get(scan, &columns[3], &isnull));
-		leaf.range.upper = DatumGetTimestampTz(dashie_scan_get(scan, &columns[4], &isnull));
-		if (!look_at(&leaf, schema, parent))
+		for (int i = 0; i < lengthof(columns); i++)
+		{
+			values[i] = dashie_scan_get(scan, &columns[i], &isnull[i]);
+			complete = complete && !isnull[i];
+		}
+		if (complete)
+		{
+			leaf.relid = DatumGetObjectId(values[0]);
+			leaf.name = TextDatumGetCString(values[2]);
+			leaf.range.lower = DatumGetTimestampTz(values[3]);
+			leaf.range.upper = DatumGetTimestampTz(values[4]);
+		}
+		if (!complete || !look_at(&leaf, TextDatumGetCString(values[1]), parent))
 		{
 			*stale = true;
 			continue;
