@@ -161,6 +161,28 @@ SELECT count(*) FROM (SELECT lower_bound, lag(upper_bound) OVER (ORDER BY lower_
 WHERE lower_bound <> last;
 SELECT dashie.configure('timezone', NULL);
 
+-- Detached by a worker, which the row says: it is dropped, without the parent,
+-- while it has the name under which it was written down
+SET dashie.now = '2026-03-27 12:00+00';
+SELECT partition AS began, lower_bound AS lower, upper_bound AS upper FROM dashie.partitions ORDER BY lower_bound LIMIT 1 \gset
+SELECT partition AS by_hand FROM dashie.partitions ORDER BY lower_bound OFFSET 1 LIMIT 1 \gset
+ALTER TABLE widget_analytics DETACH PARTITION :"began" CONCURRENTLY;
+ALTER TABLE widget_analytics DETACH PARTITION :"by_hand" CONCURRENTLY;
+INSERT INTO dashie.partition_removal VALUES (:'began'::regclass, 'public', :'began', :'lower', :'upper', now());
+SELECT action, partition, reason, locks FROM dashie.maintain_partitions(true) WHERE action <> 'create' ORDER BY lower_bound LIMIT 1;
+ALTER TABLE :"began" RENAME TO mine;
+SELECT count(*) FROM dashie.maintain_partitions(true) WHERE reason LIKE '%detached%';
+ALTER TABLE mine RENAME TO :"began";
+-- kept longer after all: not dropped
+SELECT dashie.set_retention('widget_analytics', '60 days');
+SELECT count(*) FROM dashie.maintain_partitions(true) WHERE action <> 'create';
+SELECT dashie.set_retention('widget_analytics', NULL);
+CALL dashie.run_job('maintain_partitions');
+SELECT to_regclass(:'began') IS NULL AS dropped, to_regclass(:'by_hand') IS NOT NULL AS by_hand_stays,
+	(SELECT count(*) FROM dashie.partition_removal) AS rows;
+DROP TABLE :"by_hand";
+SET dashie.now = '2026-03-24 06:30+00';
+
 -- Unbounded partitions, one with partitions of its own, a default one
 DROP TABLE widget_analytics;
 SELECT action FROM dashie.enable('widget_analytics');
