@@ -7,6 +7,8 @@ INSERT INTO title VALUES ('none', 0, 'no maintenance'), ('dashie', 1, 'dashie: t
 CREATE TEMP TABLE a_drop (way text, run integer, ms numeric, wal numeric);
 CREATE TEMP TABLE a_wait (section text, way text, run integer, us bigint);
 CREATE TEMP TABLE a_stall (section text, run integer, ms numeric);
+CREATE TEMP TABLE a_failure (section text, way text, run integer, maintenance integer, statements integer);
+\copy a_failure FROM 'failures.tsv'
 \copy a_drop FROM 'drops.tsv'
 \copy a_wait FROM 'waits.tsv'
 \copy a_stall FROM 'stalls.tsv'
@@ -27,11 +29,11 @@ SELECT section, way, run, count(*) AS statements, max(us) / 1000.0 AS worst,
 	percentile_disc(0.999) WITHIN GROUP (ORDER BY us) / 1000.0 AS rare, percentile_disc(0.5) WITHIN GROUP (ORDER BY us) / 1000.0 AS usual
 FROM a_wait GROUP BY section, way, run;
 \echo
-\echo '| load | meanwhile | worst ms, median of runs | worst ms of all | 99.9% ms | median ms | statements |'
-\echo '| --- | --- | ---: | ---: | ---: | ---: | ---: |'
-SELECT format('| %s | %s | %s | %s | %s | %s | %s |', section, title, round(pg_temp.median(array_agg(worst)), 1), round(max(worst), 1),
-	round(pg_temp.median(array_agg(rare)), 1), round(pg_temp.median(array_agg(usual)), 2), sum(statements))
-FROM waited JOIN title USING (way) GROUP BY section, n, title ORDER BY section DESC, n;
+\echo '| load | meanwhile | worst ms, median of runs | worst ms of all | 99.9% ms | median ms | statements | failed | maintenance failed |'
+\echo '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |'
+SELECT format('| %s | %s | %s | %s | %s | %s | %s | %s | %s |', section, title, round(pg_temp.median(array_agg(worst)), 1), round(max(worst), 1),
+	round(pg_temp.median(array_agg(rare)), 1), round(pg_temp.median(array_agg(usual)), 2), sum(w.statements), sum(f.statements), sum(f.maintenance))
+FROM waited AS w JOIN a_failure AS f USING (section, way, run) JOIN title USING (way) GROUP BY section, n, title ORDER BY section DESC, n;
 
 \echo
 \echo '| load | longest stall that dashie recorded, ms, median and worst of runs |'
