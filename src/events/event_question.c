@@ -21,7 +21,7 @@
 #include "metrics/question.h"
 #include "roadmap/roadmap.h"
 
-/* Days that one query reads. */
+/* Days that one query reads, where it does not read their entries. */
 #define BATCH_DAYS 16
 
 Oid
@@ -53,7 +53,7 @@ event_load_floor(Metrics *metrics)
 	metrics->snapshot = snapshot;
 }
 
-/* The day of the first page: before it there was nothing to be counted. */
+/* The day of the first page: before it there was nothing to be counted.  Without any, nobody knows. */
 static DateADT
 first_page(Metrics *metrics)
 {
@@ -66,7 +66,7 @@ first_page(Metrics *metrics)
 	dashie_query_types(1, &type);
 	day = DatumGetDateADT(dashie_field(0, 1, &none));
 	dashie_query_end();
-	return none ? DASHIE_MAX_DAY : day;
+	return none ? DASHIE_MIN_DAY : day;
 }
 
 /* Tells which days are to be computed, and which can be known at all. */
@@ -75,7 +75,7 @@ plan_days(EventQuestion *question)
 {
 	Metrics *metrics = question->metrics;
 	EventPage *heads = event_pages_load(metrics, question->from, question->to, EVENT_HEADS);
-	DateADT first = DASHIE_MIN_DAY; /* not asked yet */
+	DateADT first = DASHIE_MAX_DAY; /* not asked yet */
 	int ndays = question->to - question->from + 1;
 	int lost = 0;
 
@@ -92,7 +92,7 @@ plan_days(EventQuestion *question)
 		question->known[i] = page->stored || question->compute[i];
 		if (question->known[i])
 			continue;
-		if (first == DASHIE_MIN_DAY)
+		if (first == DASHIE_MAX_DAY)
 			first = first_page(metrics);
 		question->known[i] = page->day < first && question->source != NULL;
 		lost += question->known[i] ? 0 : 1;
@@ -167,7 +167,7 @@ visit_stored(EventQuestion *question, DateADT from, int ndays, EventPageParts pa
 	EventPage *pages;
 	int n = 0;
 
-	while (n < Min(BATCH_DAYS, ndays) && !compute[n])
+	while (n < Min(parts == EVENT_ENTRIES ? 1 : BATCH_DAYS, ndays) && !compute[n])
 		n++;
 	pages = event_pages_load(question->metrics, from, from + n - 1, parts);
 	for (int i = 0; i < n; i++)

@@ -12,13 +12,16 @@
  *
  * In a job the leaf is emptied first, in a transaction of its own that locks
  * the leaf alone, so that the lock on the parent is held for no longer than
- * the catalog needs.  A partition goes only when the rollups of its days are
- * final (events/event_rollup.c); the floor that is raised with it tells them
- * that its rows are missed by nobody.  In a function both would be held until the caller's
+ * the catalog needs.  In a function both would be held until the caller's
  * transaction ends anyway: there it is one DROP, of one partition.
  *
  * What is to be kept is asked under the locks once more (leaf_hold.c), and an
  * archiver, if one is set, takes the rows before (archive.c).
+ *
+ * A partition goes only when the rollups of its days are final and unchanged
+ * (events/event_rollup.c).  The floor that is raised with its rows tells them
+ * that these days are not to be counted again.  The lock that keeps rollups out
+ * is taken before those of the partition, as a rollup takes them.
  */
 #include "postgres.h"
 
@@ -155,9 +158,9 @@ plan(Removal *removal)
 
 /*
  * is_counted tells whether the days of the partition are in the rollups, final
- * and unchanged since, and keeps them so: called before the partition is
- * locked, because a rollup locks in that order too, and after, because somebody
- * may have written until then.
+ * and unchanged since, and keeps rollups out until the end of the transaction.
+ * Asked before the partition is locked, for the order of the locks, and after:
+ * somebody may have written until then.
  */
 static bool
 is_counted(const PartitionLeaf *leaf)
@@ -176,6 +179,8 @@ dashie_partition_close_days(const PartitionLeaf *leaf)
 {
 	if (!is_counted(leaf))
 		return false;
+	if (leaf->relkind == RELKIND_RELATION && !has_rows(leaf->relid))
+		return true;
 	dashie_query_begin();
 	dashie_retention_raise_floor("widget_analytics", leaf->range.upper);
 	dashie_query_end();
