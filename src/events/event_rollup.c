@@ -14,8 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -171,7 +169,7 @@ bool
 dashie_events_step(JobStep *step)
 {
 	DashieGuard guard = *step->guard;
-	int64 *below = &step->numbers[0]; /* days from here on have had their turn; 0: none */
+	int64 *below = &step->numbers[0]; /* days from here on have had their turn, once begun */
 	bool begun = step->number > 0;
 	TimestampTz started = GetCurrentTimestamp();
 	bool more = false;
@@ -238,26 +236,16 @@ first_marked(Metrics *metrics, DateADT from)
 }
 
 TimestampTz
-dashie_events_complete_before(void)
+dashie_events_complete_now(void)
 {
 	Oid rel = dashie_enabled_oid("widget_analytics");
-	Oid lock_rel = dashie_relation_oid("dashie", "day_page");
 	Metrics metrics = {0};
 	TimestampTz complete;
 	DateADT from;
 
-	if (!OidIsValid(rel) || !OidIsValid(lock_rel) ||
-		!OidIsValid(dashie_relation_oid("dashie", "event_page")) ||
+	if (!OidIsValid(rel) || !OidIsValid(dashie_relation_oid("dashie", "event_page")) ||
 		!OidIsValid(dashie_relation_oid("dashie", dashie_mark_table(MARK_EVENTS))))
 		return DT_NOEND;
-
-	/* no run may turn marks into dirty pages until the caller has committed */
-	if (!RecoveryInProgress())
-	{
-		LockRelationOid(lock_rel, ShareUpdateExclusiveLock);
-		if (!XactReadOnly)
-			dashie_marks_flush();
-	}
 	metrics.readonly = true;
 	metrics.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	metrics.zone = dashie_timezone();
@@ -277,6 +265,19 @@ dashie_events_complete_before(void)
 	}
 	UnregisterSnapshot(metrics.snapshot);
 	return complete;
+}
+
+TimestampTz
+dashie_events_complete_before(void)
+{
+	Oid rel = dashie_relation_oid("dashie", "day_page");
+
+	/* no run may turn marks into dirty pages until the caller has committed */
+	if (OidIsValid(rel))
+		LockRelationOid(rel, ShareUpdateExclusiveLock);
+	/* what this transaction changed itself is not marked before it commits */
+	dashie_marks_flush();
+	return dashie_events_complete_now();
 }
 
 char *

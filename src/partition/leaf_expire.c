@@ -198,8 +198,13 @@ remove_leaf(void *arg)
 	plan(removal);
 	if (removal->gone)
 		return;
+	if (removal->pass->dry_run)
+	{
+		removal->held = removal->leaf->range.upper > dashie_events_complete_now();
+		return;
+	}
 	removal->held = !is_counted(removal->leaf);
-	if (removal->held || removal->pass->dry_run)
+	if (removal->held)
 		return;
 	dashie_archive_begin(&removal->archiving, removal->leaf->relid, removal->needs, removal->nneeds,
 						 removal->pass->lock_budget_ms);
