@@ -63,7 +63,7 @@ sub history
 		  . "SELECT oracle.compared('" . pick(@widgets) . "', date '$first' - 3, $today - 2 - $a, $today - 1 - $a, $today - 1);\n";
 		my @steps = map { pick(@widgets) . (chance(0.5) ? '' : ':' . pick(@types)) } 1 .. 3;
 		my $within = pick('1 hour', '1 day', '2 days', '40 minutes');
-		$sql .= "SELECT oracle.funnel('{" . join(',', @steps) . "}', '$within', greatest($today - $z, oracle.first_open('$zone')), greatest($today - $a, oracle.first_open('$zone')), '$zone');\n";
+		$sql .= "SELECT oracle.funnel('{" . join(',', @steps) . "}', '$within', greatest($today - $z, oracle.first_kept('$zone')), greatest($today - $a, oracle.first_kept('$zone')), '$zone');\n";
 	};
 	my $event_time = sub {
 		# most are of the last hours, some of two days, some older, a few of a clock that is ahead

@@ -14,6 +14,9 @@ $$ SELECT (current_setting('dashie.now')::timestamptz AT TIME ZONE tz)::date $$;
 -- the first day that has lost no events to retention
 CREATE FUNCTION oracle.first_open(tz text) RETURNS date LANGUAGE sql STABLE AS
 $$ SELECT coalesce(max((removed_before AT TIME ZONE tz)::date), '1970-01-01') FROM dashie.retention_floor WHERE table_name = 'widget_analytics' $$;
+-- the first day that has a partition
+CREATE FUNCTION oracle.first_kept(tz text) RETURNS date LANGUAGE sql STABLE AS
+$$ SELECT greatest(oracle.first_open(tz), (min(lower_bound) AT TIME ZONE tz)::date) FROM dashie.partitions $$;
 
 -- Days anew: what users who are there did is replaced, what those who are not did stays.
 CREATE FUNCTION oracle.compute(a date, z date, tz text) RETURNS void LANGUAGE plpgsql AS $$
