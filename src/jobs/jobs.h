@@ -86,6 +86,11 @@ extern void dashie_lease_take(JobRun *run, bool only_if_due);
 extern void dashie_lease_renew(JobRun *run);
 extern void dashie_lease_release(JobRun *run);
 
+/* alone.c */
+extern void dashie_connect_spi(bool commits);
+extern ErrorData *
+dashie_run_alone(void (*work)(Oid), Oid argument, const char *name, MemoryContext context);
+
 /* run.c */
 typedef enum PassResult
 {

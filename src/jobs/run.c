@@ -299,61 +299,6 @@ trim_cron_history(Runner *runner, DashieGuard *guard)
 	dashie_trim_cron_history();
 }
 
-static void
-connect_spi(bool commits)
-{
-	int rc = SPI_connect_ext(commits ? SPI_OPT_NONATOMIC : 0);
-
-	if (rc != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect_ext: %s", SPI_result_code_string(rc));
-}
-
-/*
- * do_alone does what must have nothing around it: no subtransaction, no SPI, no
- * security context.  A lock that was not to be had was worth a try, any other
- * error is logged, and the run goes on; only a cancellation is returned.
- */
-static ErrorData *
-do_alone(Runner *runner)
-{
-	ErrorData *volatile cancelled = NULL;
-	Oid user;
-	int security_context;
-
-	GetUserIdAndSecContext(&user, &security_context);
-	SPI_finish();
-	MemoryContextSwitchTo(PortalContext);
-	PG_TRY();
-	{
-		runner->alone(runner->alone_argument);
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(runner->context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		if (error->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
-			ReThrowError(error);
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			cancelled = error;
-		else if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ereport(LOG, (errcode(error->sqlerrcode),
-						  errmsg("job \"%s\": %s", runner->run->job->name, error->message)));
-	}
-	PG_END_TRY();
-	SetUserIdAndSecContext(user, security_context);
-	SetConfigOption("lock_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	MemoryContextSwitchTo(PortalContext);
-	connect_spi(true);
-	return cancelled;
-}
-
 /*
  * work does step after step, and sets the run's status.
  */
@@ -391,7 +336,8 @@ work(Runner *runner)
 			{
 				tried_alone = true;
 				retries = 0;
-				run->error = do_alone(runner);
+				run->error = dashie_run_alone(runner->alone, runner->alone_argument, run->job->name,
+											  runner->context);
 				if (run->error == NULL)
 					continue;
 				run->status = "failed";
@@ -531,7 +477,7 @@ begin(Runner *runner, const char *driver, bool commits)
 	memset(runner, 0, sizeof(*runner));
 	runner->driver = driver;
 	runner->commits = commits;
-	connect_spi(commits);
+	dashie_connect_spi(commits);
 	runner->context =
 		AllocSetContextCreate(CurrentMemoryContext, "dashie job run", ALLOCSET_DEFAULT_SIZES);
 }
