@@ -190,6 +190,7 @@ sql(q{
 	SELECT dashie.configure('lock_retries', '3');
 	INSERT INTO auth.users (id) VALUES ('00000000-0000-4000-8000-000000000001'), ('00000000-0000-4000-8000-000000000002');
 	SELECT dashie.enable('widget_analytics');
+	DROP TABLE dashie.changed_events; -- nobody counts the events here, so that no partition waits for that
 	SELECT dashie.set_job('apply_retention', enabled => false)} . ';' . old_partition(50) . old_partition(45));
 # by hand, with its rows: nobody's but the application's
 sql('ALTER TABLE widget_analytics DETACH PARTITION old_45');

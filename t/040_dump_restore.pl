@@ -124,6 +124,7 @@ is($node->safe_psql('copy', q{
 	BEGIN;
 	SET LOCAL dashie.now = '2026-03-31 12:00+00';
 	SET LOCAL client_min_messages = error;
+	CALL dashie.run_job('rollup_events');
 	CALL dashie.run_job('maintain_partitions');
 	SELECT partition, regexp_replace(kept_by, ', next try at \S+ \S+:', ':') FROM dashie.partitions WHERE partition ~ '2026022[5-8]';
 	ROLLBACK}), join("\n",

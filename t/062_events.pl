@@ -116,7 +116,7 @@ sub history
 		elsif ($fate < 0.8) { $sql .= "UPDATE auth.users SET deleted_at = NULL WHERE id = '$user';\n"; $stale = 1; }
 		else
 		{
-			$sql .= "UPDATE auth.users SET is_anonymous = false WHERE id = '$user';\nUPDATE oracle.person SET anonymous = false WHERE EXISTS (SELECT FROM auth.users u WHERE u.id = person.id) AND id = '$user';\n";
+			$sql .= "UPDATE auth.users SET is_anonymous = false WHERE id = '$user';\n";
 			$stale = 1;
 		}
 	};

@@ -2,7 +2,8 @@
 -- whenever dashie has been asked to: the other side of t/062_events.pl.
 SET check_function_bodies = off;
 CREATE SCHEMA oracle;
-CREATE TABLE oracle.person (id uuid PRIMARY KEY, anonymous boolean);
+-- as the last look at the accounts that were there saw them
+CREATE TABLE oracle.person (id uuid PRIMARY KEY, anonymous boolean, seen boolean DEFAULT false);
 -- what the finished days hold
 CREATE TABLE oracle.entry (day date, user_id uuid, widget text, type text, events bigint, seconds bigint);
 CREATE TABLE oracle.member (day date, user_id uuid, widget text);
@@ -22,6 +23,8 @@ $$ SELECT greatest(oracle.first_open(tz), (min(lower_bound) AT TIME ZONE tz)::da
 CREATE FUNCTION oracle.compute(a date, z date, tz text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE d date; b timestamptz; e timestamptz;
 BEGIN
+	UPDATE oracle.person p SET anonymous = u.is_anonymous, seen = true FROM auth.users u
+		WHERE u.id = p.id AND (u.deleted_at IS NULL OR NOT p.seen);
 	FOR d IN SELECT generate_series(greatest(a, oracle.first_open(tz)), z, interval '1 day')::date LOOP
 		b := oracle.start_of(d, tz); e := oracle.start_of(d + 1, tz);
 		DELETE FROM oracle.entry t WHERE t.day = d AND EXISTS (SELECT FROM auth.users u WHERE u.id = t.user_id);
