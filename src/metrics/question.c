@@ -70,7 +70,7 @@ question_open(DashieGuard *guard, Oid owner_rel, const char *argument, DateADT t
 
 /*
  * beginning is the day of the first page or sign-up: before it there was
- * nobody whose sessions retention could have removed.
+ * nobody who counts and whose sessions retention could have removed.
  */
 static DateADT
 beginning(Metrics *metrics)
@@ -83,7 +83,7 @@ beginning(Metrics *metrics)
 	dashie_query_begin();
 	metrics_query(metrics,
 				  "SELECT (SELECT min(day) FROM dashie.day_page),"
-				  " (SELECT min(signed_up_at) FROM dashie.user_number)",
+				  " (SELECT min(signed_up_at) FROM dashie.user_number WHERE signup_counts)",
 				  0, NULL, NULL);
 	dashie_query_types(2, columns);
 	value = dashie_field(0, 1, &isnull);
