@@ -194,7 +194,8 @@ apply_to_life(const DashieGuard *guard, Oid events, StripeEvent *event, StripePr
 	stripe_life_load(guard, profile, &before);
 	life = before;
 	life.subs = palloc(Max(life.capacity, 1) * sizeof(StripeSubscription));
-	memcpy(life.subs, before.subs, before.nsubs * sizeof(StripeSubscription));
+	if (before.nsubs > 0)
+		memcpy(life.subs, before.subs, before.nsubs * sizeof(StripeSubscription));
 
 	if (event->known->kind != STRIPE_LINK && stripe_life_is_late(&before, event))
 	{
