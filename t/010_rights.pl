@@ -50,6 +50,12 @@ my @calls = (
 	"CALL dashie.run_job('apply_retention')",
 	"CALL dashie.run_job('close_stale_sessions')",
 	"CALL dashie.run_job('seal_audit')",
+	"SELECT * FROM dashie.widget_popularity(current_date - 20, current_date)",
+	"SELECT * FROM dashie.event_counts(current_date - 20, current_date, 'event_type')",
+	"SELECT * FROM dashie.widget_compare('clock', current_date - 9, current_date - 5, current_date - 4, current_date)",
+	"SELECT * FROM dashie.widget_funnel('{clock,photos}', '1 day', current_date - 5, current_date)",
+	"SELECT dashie.refresh_event_rollups(current_date - 20, current_date, force => true)",
+	"CALL dashie.run_job('rollup_events')",
 	"SELECT * FROM dashie.stripe_reconcile(jsonb_build_array(jsonb_build_object('id', 'sub_1', 'object', 'subscription', 'customer', 'cus_1', 'status', 'active',"
 	  . " 'items', jsonb_build_object('data', jsonb_build_array(jsonb_build_object('price', jsonb_build_object('id', 'price_1', 'metadata', jsonb_build_object('tier', 'pro'))))))), true)",
 	"TABLE dashie.billing_health",
@@ -65,6 +71,7 @@ my @calls = (
 	"SELECT dashie.archive_to_table(('public.' || partition)::regclass) FROM dashie.partitions",
 	"SELECT dashie.set_archiver('evil.archiver')",
 	# two months on, everything has expired
+	"SET dashie.now = '$later'; CALL dashie.run_job('rollup_events')",
 	"SET dashie.now = '$later'; SELECT * FROM dashie.maintain_partitions(); SELECT * FROM dashie.apply_retention()",
 	"SET dashie.now = '$later'; CALL dashie.run_job('maintain_partitions'); CALL dashie.run_job('apply_retention')",
 	"SELECT dashie.disable('widget_analytics')",
