@@ -45,6 +45,8 @@ build_bench() {
 # parallel workers included; the kernel keeps them with the postmaster
 cpu() {
 	local stat fields
+	# without /proc nothing is known of it
+	[ -e "/proc/$postmaster/stat" ] || { echo 0 && return; }
 	stat=$(<"/proc/$postmaster/stat")
 	read -ra fields <<<"${stat##*) }"
 	echo $(((fields[13] + fields[14]) * 1000 / $(getconf CLK_TCK)))
