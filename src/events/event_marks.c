@@ -18,7 +18,6 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -83,22 +82,8 @@ static bool
 is_changed(const EventColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
 {
 	for (int i = 0; i < lengthof(read_columns); i++)
-	{
-		bool old_null;
-		bool new_null;
-		Datum old_value;
-		Datum new_value;
-		Form_pg_attribute attr;
-
-		if (columns->attnum[i] == 0)
-			continue;
-		attr = TupleDescAttr(desc, columns->attnum[i] - 1);
-		old_value = heap_getattr(old, columns->attnum[i], desc, &old_null);
-		new_value = heap_getattr(new, columns->attnum[i], desc, &new_null);
-		if (old_null != new_null ||
-			(!old_null && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen)))
+		if (dashie_mark_changed(old, new, columns->attnum[i], desc))
 			return true;
-	}
 	return false;
 }
 

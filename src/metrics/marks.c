@@ -140,6 +140,25 @@ collect_row(const SessionColumns *columns, HeapTuple row, TupleDesc desc)
 		collect_range(span.from, span.upto);
 }
 
+/* Whether an update changed a column; a column that the table lacks, 0, never changes. */
+bool
+dashie_mark_changed(HeapTuple old, HeapTuple new, AttrNumber attnum, TupleDesc desc)
+{
+	bool old_null;
+	bool new_null;
+	Datum old_value;
+	Datum new_value;
+	Form_pg_attribute attr;
+
+	if (attnum == 0)
+		return false;
+	attr = TupleDescAttr(desc, attnum - 1);
+	old_value = heap_getattr(old, attnum, desc, &old_null);
+	new_value = heap_getattr(new, attnum, desc, &new_null);
+	return old_null != new_null ||
+		   (!old_null && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen));
+}
+
 /* The columns that an update changed, a bit each. */
 static int
 changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, TupleDesc desc)
@@ -147,22 +166,8 @@ changed_columns(const SessionColumns *columns, HeapTuple old, HeapTuple new, Tup
 	int changed = 0;
 
 	for (int i = 0; i < SESSION_COLUMNS; i++)
-	{
-		bool old_null;
-		bool new_null;
-		Datum old_value;
-		Datum new_value;
-		Form_pg_attribute attr;
-
-		if (columns->attnum[i] == 0)
-			continue;
-		attr = TupleDescAttr(desc, columns->attnum[i] - 1);
-		old_value = heap_getattr(old, columns->attnum[i], desc, &old_null);
-		new_value = heap_getattr(new, columns->attnum[i], desc, &new_null);
-		if (old_null != new_null ||
-			(!old_null && !datum_image_eq(old_value, new_value, attr->attbyval, attr->attlen)))
+		if (dashie_mark_changed(old, new, columns->attnum[i], desc))
 			changed |= 1 << i;
-	}
 	return changed;
 }
 

@@ -41,6 +41,9 @@ extern void dashie_marks_flush(void);
 /* All time between two instants has changed by the current transaction. */
 extern void dashie_marks_collect(MarkKind kind, TimestampTz from, TimestampTz upto);
 
+/* Whether an update changed a column; 0, one that the table lacks, never changes. */
+extern bool dashie_mark_changed(HeapTuple old, HeapTuple new, AttrNumber attnum, TupleDesc desc);
+
 /* Of an AFTER trigger; 39P01 unless the function is called as one. */
 extern struct TriggerData *dashie_trigger_data(FunctionCallInfo fcinfo, const char *function);
 

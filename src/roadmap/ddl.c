@@ -28,7 +28,7 @@
 
 /*
  * dashie_ddl_fill puts names, quoted already, in place of @schema@ and
- * @user_sessions@.  One pass: a name that looks like a placeholder stays.
+ * @user_sessions@.  One pass: a name that looks like one of these stays as it is.
  */
 char *
 dashie_ddl_fill(const char *ddl, const char *schema, const char *user_sessions)
