@@ -134,7 +134,7 @@ find_users(Cohorts *cohorts)
 	cohorts->last = MemoryContextAllocHuge(metrics->context, ((Size) nusers + 1) * sizeof(int32));
 	for (int32 number = 0; number < nusers; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 		int low = 0;
 		int high = cohorts->ncohorts;
 

@@ -190,6 +190,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	MemoryContext old;
 	MemoryContext day_context;
 	TimestampTz *starts;
+	CountryDoubts doubts;
 	bool whole_table = false;
 	int count = 0;
 
@@ -222,7 +223,6 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 		collector.wanted[i] = wanted[i];
 	collector.days = palloc0(ndays * sizeof(DayRows));
 
-	countries_begin(metrics, starts, ndays, wanted);
 	if (collector.reader.rel != NULL)
 	{
 		if (whole_table)
@@ -235,8 +235,8 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 			collector.days[i].heartbeats = user_set_create();
 	if (OidIsValid(metrics->dashboards_rel))
 		collect_heartbeats(&collector);
-	countries_finish(metrics);
 
+	countries_begin(metrics, &doubts, starts, ndays, collector.wanted);
 	for (int i = 0; i < ndays; i++)
 	{
 		DayPage *page;
@@ -253,6 +253,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 		wanted[i] = false;
 		count++;
 	}
+	countries_finish(metrics, &doubts);
 
 	MemoryContextSwitchTo(old);
 	if (collector.slot != NULL)

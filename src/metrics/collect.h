@@ -54,7 +54,6 @@ typedef struct Session
 	bool has_dashboard;
 	CountryCode country;
 	ItemPointerData tid;
-	pg_uuid_t id;
 	pg_uuid_t user;
 	pg_uuid_t dashboard;
 	TimestampTz started;

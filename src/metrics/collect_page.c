@@ -16,6 +16,8 @@
 #include "common/relation.h"
 #include "metrics/collect.h"
 
+static const pg_uuid_t no_session = {{0}};
+
 #define RADIX_BITS 11
 #define RADIX (1 << RADIX_BITS)
 
@@ -164,9 +166,14 @@ begin_entry(PageEntry *entry, const SessionRow *row)
 	add_to_entry(entry, row);
 }
 
-/* The rows of one user: an entry for each country, in the order of the countries. */
+/*
+ * The rows that one user has in a day that begins at "starts_at": an entry for
+ * each country, in the order of the countries.  The latest may tell the user's
+ * country; which one of the same instant it was is settled here.
+ */
 static int
-user_entries(Collector *collector, const SessionRow *rows, int nrows, PageEntry *entries)
+user_entries(Collector *collector, TimestampTz starts_at, const SessionRow *rows, int nrows,
+			 PageEntry *entries)
 {
 	const SessionRow *latest = NULL;
 	int nentries = 0;
@@ -191,8 +198,13 @@ user_entries(Collector *collector, const SessionRow *rows, int nrows, PageEntry 
 			(latest == NULL || later(collector, &rows[i], latest)))
 			latest = &rows[i];
 	}
-	for (int i = 0; latest != NULL && i < nentries; i++)
+	if (latest == NULL)
+		return nentries;
+	for (int i = 0; i < nentries; i++)
 		entries[i].latest = entries[i].country == session_row_country(latest);
+	countries_candidate(numbers_by_number(collector->metrics, (int32) latest->user),
+						session_row_country(latest), starts_at + (TimestampTz) ROW_AT(latest),
+						&no_session);
 	return nentries;
 }
 
@@ -201,7 +213,8 @@ user_entries(Collector *collector, const SessionRow *rows, int nrows, PageEntry 
  * and the set of the users of the day, who count unless marked as deleted.
  */
 static int
-make_entries(Collector *collector, DayRows *day, PageEntry *entries, UserSet **active)
+make_entries(Collector *collector, TimestampTz starts_at, DayRows *day, PageEntry *entries,
+			 UserSet **active)
 {
 	SessionRow *rows = sort_rows(day->rows, day->nrows);
 	uint32 *users = palloc_extended(Max(day->nrows, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
@@ -215,7 +228,7 @@ make_entries(Collector *collector, DayRows *day, PageEntry *entries, UserSet **a
 
 		for (next = i + 1; next < day->nrows && rows[next].user == number;)
 			next++;
-		nentries += user_entries(collector, rows + i, next - i, entries + nentries);
+		nentries += user_entries(collector, starts_at, rows + i, next - i, entries + nentries);
 		if (number != 0)
 			users[nusers++] = number;
 	}
@@ -291,7 +304,7 @@ signed_up_before(Collector *collector, int day)
 			MemoryContextAllocZero(collector->context, (stretch->ndays + 1) * sizeof(NumberList));
 		for (int32 number = 0; number < metrics->by_number_size; number++)
 		{
-			UserEntry *user = metrics->by_number[number];
+			UserEntry *user = numbers_by_number(metrics, number);
 
 			if (user != NULL && !user->anonymous && user->has_signup &&
 				user->signed_up_at < stretch->starts[stretch->ndays])
@@ -362,7 +375,7 @@ collect_page(Collector *collector, DayPage *page, int day)
 		((Size) rows->nrows + page->nentries + 1) * sizeof(PageEntry), MCXT_ALLOC_HUGE);
 	UserSet *active;
 	UserSet *dashboards;
-	int nentries = make_entries(collector, rows, entries, &active);
+	int nentries = make_entries(collector, starts[day], rows, entries, &active);
 	int computed = nentries;
 
 	for (int i = 0; keep && i < page->nentries; i++)

@@ -8,8 +8,7 @@
  * nothing of users: it calls each by the order in which it met them, and sends
  * to the leader, through a queue each,
  *		the ids of users and dashboards when it first meets them,
- *		a row for each session, which names them by that order,
- *		and at the end the latest session with a country of each user.
+ *		a row for each session, which names them by that order.
  * So the leader alone gives numbers and holds rows, within its limit of memory,
  * and a worker holds what the table has of different ids.
  *
@@ -54,8 +53,7 @@ typedef enum MessageKind
 {
 	MESSAGE_USERS,
 	MESSAGE_DASHBOARDS,
-	MESSAGE_ROWS,
-	MESSAGE_LATEST
+	MESSAGE_ROWS
 } MessageKind;
 
 /* Users and dashboards are named by the order in which the worker met them, from 1; 0 is none. */
@@ -73,14 +71,6 @@ typedef struct RowMet
 	int16 last;
 } RowMet;
 
-typedef struct LatestMet
-{
-	TimestampTz at;
-	pg_uuid_t session;
-	uint32 user;
-	CountryCode country;
-} LatestMet;
-
 typedef struct MessageHeader
 {
 	uint64 kind; /* keeps the items aligned */
@@ -91,18 +81,19 @@ static const Size item_sizes[] = {
 	[MESSAGE_USERS] = sizeof(pg_uuid_t),
 	[MESSAGE_DASHBOARDS] = sizeof(DashboardMet),
 	[MESSAGE_ROWS] = sizeof(RowMet),
-	[MESSAGE_LATEST] = sizeof(LatestMet),
 };
 
 /* A message that is being put together. */
 typedef struct Outbox
 {
 	MessageHeader header;
-	char items[ITEMS_PER_MESSAGE * Max(sizeof(RowMet), sizeof(LatestMet))];
+	char items[ITEMS_PER_MESSAGE * sizeof(RowMet)];
 } Outbox;
 
+/* A dashboard with one of its users, as a worker knows it. */
 typedef struct DashboardPair
 {
+	pg_uuid_t id;
 	uint32 user;
 	uint32 next; /* pair of the same dashboard; 0: none */
 } DashboardPair;
@@ -112,13 +103,13 @@ typedef struct Worker
 	SessionReader reader;
 	Stretch stretch;
 	shm_mq_handle *queue;
-	uuid_map_hash *users;
-	uuid_map_hash *dashboards; /* id -> the first of its pairs with a user */
+	IdIndex user_index;
+	IdIndex dashboard_index; /* id -> the first of its pairs with a user */
+	pg_uuid_t *users;
+	DashboardPair *pairs;
 	uint32 nusers;
-	uint32 ndashboards;
-	LatestMet *latest; /* by user */
-	uint32 latest_size;
-	DashboardPair *pairs; /* by dashboard */
+	uint32 users_size;
+	uint32 npairs;
 	uint32 pairs_size;
 	Outbox new_users;
 	Outbox new_dashboards;
@@ -184,60 +175,59 @@ room_for(void *array, uint32 n, uint32 *size, Size element)
 						 : repalloc_huge(array, *size * element);
 }
 
+static IdEntries
+users_met(const Worker *worker)
+{
+	IdEntries entries = {worker->users, sizeof(pg_uuid_t)};
+
+	return entries;
+}
+
+static IdEntries
+pairs_met(const Worker *worker)
+{
+	IdEntries entries = {worker->pairs, sizeof(DashboardPair)};
+
+	return entries;
+}
+
 static uint32
 meet_user(Worker *worker, const pg_uuid_t *id)
 {
-	bool found;
-	UuidSlot *slot = uuid_map_insert(worker->users, *id, &found);
+	int32 user = id_index_get(&worker->user_index, id, users_met(worker));
 
-	if (found)
-		return slot->value;
-	slot->value = ++worker->nusers;
-	worker->latest =
-		room_for(worker->latest, worker->nusers, &worker->latest_size, sizeof(LatestMet));
-	worker->latest[worker->nusers].country = NO_COUNTRY;
+	if (user != 0)
+		return user;
+	user = ++worker->nusers;
+	worker->users = room_for(worker->users, user, &worker->users_size, sizeof(pg_uuid_t));
+	worker->users[user] = *id;
+	id_index_put(&worker->user_index, id, users_met(worker), user);
 	*(pg_uuid_t *) put(&worker->new_users) = *id;
-	return worker->nusers;
+	return user;
 }
 
 /* A dashboard with another user has another number. */
 static uint32
 meet_dashboard(Worker *worker, const pg_uuid_t *id, uint32 user)
 {
-	bool found;
-	UuidSlot *slot = uuid_map_insert(worker->dashboards, *id, &found);
+	uint32 first = id_index_get(&worker->dashboard_index, id, pairs_met(worker));
+	uint32 pair;
 	DashboardMet *met;
 
-	if (!found)
-		slot->value = 0;
-	for (uint32 pair = slot->value; pair != 0; pair = worker->pairs[pair].next)
+	for (pair = first; pair != 0; pair = worker->pairs[pair].next)
 		if (worker->pairs[pair].user == user)
 			return pair;
 
-	worker->ndashboards++;
-	worker->pairs =
-		room_for(worker->pairs, worker->ndashboards, &worker->pairs_size, sizeof(DashboardPair));
-	worker->pairs[worker->ndashboards].user = user;
-	worker->pairs[worker->ndashboards].next = slot->value;
-	slot->value = worker->ndashboards;
+	pair = ++worker->npairs;
+	worker->pairs = room_for(worker->pairs, pair, &worker->pairs_size, sizeof(DashboardPair));
+	worker->pairs[pair].id = *id;
+	worker->pairs[pair].user = user;
+	worker->pairs[pair].next = first;
+	id_index_put(&worker->dashboard_index, id, pairs_met(worker), pair);
 	met = put(&worker->new_dashboards);
 	met->id = *id;
 	met->user = user;
-	return worker->ndashboards;
-}
-
-static void
-note_latest(Worker *worker, uint32 user, const Session *session)
-{
-	LatestMet *latest = &worker->latest[user];
-
-	if (latest->country != NO_COUNTRY &&
-		(session->started < latest->at ||
-		 (session->started == latest->at && memcmp(&session->id, &latest->session, UUID_LEN) <= 0)))
-		return;
-	latest->country = session->country;
-	latest->at = session->started;
-	latest->session = session->id;
+	return pair;
 }
 
 static void
@@ -249,11 +239,7 @@ send_session(Worker *worker, const Session *session)
 	row->first = session->first;
 	row->last = session->last;
 	if (session->first >= 0)
-	{
 		session_row(session, &worker->stretch, &row->row);
-		if (user != 0 && session->country != NO_COUNTRY)
-			note_latest(worker, user, session);
-	}
 	row->row.user = user;
 	row->dashboard =
 		user != 0 && session->has_dashboard ? meet_dashboard(worker, &session->dashboard, user) : 0;
@@ -266,33 +252,11 @@ send_batch(Worker *worker, const Session *batch, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		int32 user = batch[i].has_user ? uuid_map_get(worker->users, &batch[i].user) : 0;
-
-		if (user > 0)
-			__builtin_prefetch(&worker->latest[user]);
+		id_index_prefetch_entry(&worker->user_index, &batch[i].user, users_met(worker));
+		id_index_prefetch_entry(&worker->dashboard_index, &batch[i].dashboard, pairs_met(worker));
 	}
 	for (int i = 0; i < n; i++)
 		send_session(worker, &batch[i]);
-}
-
-static void
-send_latest(Worker *worker)
-{
-	Outbox *outbox = &worker->rows;
-
-	outbox->header.kind = MESSAGE_LATEST;
-	for (uint32 user = 1; user <= worker->nusers; user++)
-	{
-		LatestMet *latest = &worker->latest[user];
-
-		if (latest->country == NO_COUNTRY)
-			continue;
-		latest->user = user;
-		*(LatestMet *) put(outbox) = *latest;
-		if (outbox->header.nitems == ITEMS_PER_MESSAGE)
-			send(worker, outbox);
-	}
-	send(worker, outbox);
 }
 
 PGDLLEXPORT void dashie_collect_worker(dsm_segment *segment, shm_toc *toc);
@@ -315,8 +279,8 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	worker->queue = shm_mq_attach(queue, segment, NULL);
 	worker->stretch.ndays = shared->ndays;
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
-	worker->users = uuid_map_create(CurrentMemoryContext, 1024, NULL);
-	worker->dashboards = uuid_map_create(CurrentMemoryContext, 1024, NULL);
+	id_index_init(&worker->user_index, CurrentMemoryContext, 0);
+	id_index_init(&worker->dashboard_index, CurrentMemoryContext, 0);
 	worker->new_users.header.kind = MESSAGE_USERS;
 	worker->new_dashboards.header.kind = MESSAGE_DASHBOARDS;
 	worker->rows.header.kind = MESSAGE_ROWS;
@@ -330,8 +294,8 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 
 		if (!session_read(&worker->reader, &worker->stretch, scan, session))
 			continue;
-		uuid_map_prefetch(worker->users, &session->user);
-		uuid_map_prefetch(worker->dashboards, &session->dashboard);
+		id_index_prefetch(&worker->user_index, &session->user);
+		id_index_prefetch(&worker->dashboard_index, &session->dashboard);
 		if (++n == SESSION_BATCH)
 		{
 			send_batch(worker, batch, n);
@@ -340,7 +304,6 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	}
 	send_batch(worker, batch, n);
 	send_rows(worker);
-	send_latest(worker);
 	dashie_scan_end(scan);
 	table_close(worker->reader.rel, AccessShareLock);
 	shm_mq_detach(worker->queue);
@@ -363,7 +326,7 @@ static void
 take_users(Collector *collector, Inbox *inbox, const pg_uuid_t *ids, int n)
 {
 	for (int i = 0; i < n; i++)
-		uuid_map_prefetch(collector->metrics->users, &ids[i]);
+		id_index_prefetch(&collector->metrics->users, &ids[i]);
 	for (int i = 0; i < n; i++)
 	{
 		UserEntry *user = numbers_user(collector->metrics, &ids[i]);
@@ -383,7 +346,7 @@ static void
 take_dashboards(Collector *collector, Inbox *inbox, const DashboardMet *dashboards, int n)
 {
 	for (int i = 0; i < n; i++)
-		uuid_map_prefetch(collector->metrics->dashboards, &dashboards[i].id);
+		id_index_prefetch(&collector->metrics->dashboards, &dashboards[i].id);
 	for (int i = 0; i < n; i++)
 	{
 		uint32 user = user_met(inbox, dashboards[i].user);
@@ -404,19 +367,6 @@ take_rows(Collector *collector, const Inbox *inbox, const RowMet *rows, int n)
 		row.user = user_met(inbox, row.user);
 		collector_add(collector, rows[i].first, rows[i].last, &row,
 					  rows[i].dashboard != 0 ? inbox->dashboards[rows[i].dashboard] : 0);
-	}
-}
-
-static void
-take_latest(Collector *collector, const Inbox *inbox, const LatestMet *latest, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		uint32 user = user_met(inbox, latest[i].user);
-
-		if (user != 0)
-			countries_candidate(collector->metrics->by_number[user], latest[i].country,
-								latest[i].at, &latest[i].session);
 	}
 }
 
@@ -452,9 +402,6 @@ drain(Collector *collector, Inbox *inbox, bool wait)
 				break;
 			case MESSAGE_ROWS:
 				take_rows(collector, inbox, items, header->nitems);
-				break;
-			case MESSAGE_LATEST:
-				take_latest(collector, inbox, items, header->nitems);
 				break;
 		}
 	}

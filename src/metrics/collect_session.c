@@ -115,7 +115,6 @@ session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan, Se
 	session->has_dashboard = copy_uuid(scan, &columns[COLUMN_DASHBOARD], &session->dashboard);
 	if (session->first < 0)
 		return true;
-	session->id = *session_id(scan, &columns[COLUMN_ID]);
 	session->tid = scan->slot->tts_tid;
 	value = dashie_scan_get(scan, &columns[COLUMN_COUNTRY], &isnull);
 	session->country = country_code(value, isnull);
@@ -277,11 +276,7 @@ add_session(Collector *collector, const Session *session)
 	uint32 dashboard = 0;
 
 	if (session->first >= 0)
-	{
 		session_row(session, &collector->stretch, &row);
-		if (user != NULL && session->country != NO_COUNTRY)
-			countries_candidate(user, session->country, session->started, &session->id);
-	}
 	if (user != NULL)
 	{
 		row.user = user->number;
@@ -298,11 +293,10 @@ collector_flush(Collector *collector)
 
 	for (int i = 0; i < collector->nbatch; i++)
 	{
-		numbers_prefetch_user_slot(metrics, &collector->batch[i].user);
-		numbers_prefetch_dashboard(metrics, &collector->batch[i].dashboard);
+		id_index_prefetch_entry(&metrics->users, &collector->batch[i].user, numbers_users(metrics));
+		id_index_prefetch_entry(&metrics->dashboards, &collector->batch[i].dashboard,
+								numbers_dashboards(metrics));
 	}
-	for (int i = 0; i < collector->nbatch; i++)
-		numbers_prefetch_user(metrics, &collector->batch[i].user);
 	for (int i = 0; i < collector->nbatch; i++)
 		add_session(collector, &collector->batch[i]);
 	collector->nbatch = 0;
@@ -318,8 +312,8 @@ collector_add_current(Collector *collector, DashieScan *scan)
 
 	if (!session_read(&collector->reader, &collector->stretch, scan, session))
 		return;
-	uuid_map_prefetch(collector->metrics->users, &session->user);
-	uuid_map_prefetch(collector->metrics->dashboards, &session->dashboard);
+	id_index_prefetch(&collector->metrics->users, &session->user);
+	id_index_prefetch(&collector->metrics->dashboards, &session->dashboard);
 	if (++collector->nbatch == SESSION_BATCH)
 		collector_flush(collector);
 }

@@ -102,7 +102,7 @@ conversions_load(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 		TimestampTz at = first[number];
 
 		if (user == NULL || !user_is_there(user))

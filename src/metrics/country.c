@@ -71,22 +71,46 @@ later(TimestampTz at, const pg_uuid_t *session, const UserEntry *user)
 	return memcmp(session->data, user->country_session.data, UUID_LEN) > 0;
 }
 
+static void
+add_doubt(CountryDoubts *doubts, const UserEntry *user)
+{
+	CountryDoubt *doubt;
+
+	if (doubts->n == doubts->size)
+	{
+		doubts->size = Max(1024, doubts->size * 2);
+		doubts->doubts =
+			doubts->doubts == NULL
+				? palloc_extended(doubts->size * sizeof(CountryDoubt), MCXT_ALLOC_HUGE)
+				: repalloc_huge(doubts->doubts, doubts->size * sizeof(CountryDoubt));
+	}
+	doubt = &doubts->doubts[doubts->n++];
+	doubt->number = user->number;
+	doubt->at = user->country_at;
+}
+
 /*
  * countries_begin puts in doubt the country of every user that came from a
  * session that started in one of the wanted days, day i being
- * [starts[i], starts[i + 1]).
+ * [starts[i], starts[i + 1]).  Both arrays must outlast countries_finish().
  */
 void
-countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays, const bool *wanted)
+countries_begin(Metrics *metrics, CountryDoubts *doubts, const TimestampTz *starts, int ndays,
+				const bool *wanted)
 {
+	memset(doubts, 0, sizeof(CountryDoubts));
+	doubts->starts = starts;
+	doubts->ndays = ndays;
+	doubts->wanted = wanted;
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user == NULL || user->country == NO_COUNTRY || user->country_at < starts[0] ||
 			user->country_at >= starts[ndays] || user->departed ||
 			!wanted[dashie_day_search(starts, ndays, user->country_at)])
 			continue;
+		add_doubt(doubts, user);
 		user->rederive = true;
 		user->country = NO_COUNTRY;
 	}
@@ -242,24 +266,39 @@ ask_pages(Metrics *metrics, UserEntry **users, int nusers)
 }
 
 /*
- * countries_finish settles the doubts that no row of the stretch has settled.
+ * is_settled says whether the rows of the wanted days have told the country.
+ * A session that tells it may have been overtaken by one that no day read holds,
+ * if there are such days up to the session that told it before.
+ */
+static bool
+is_settled(const CountryDoubts *doubts, const UserEntry *user, TimestampTz before)
+{
+	if (user->country == NO_COUNTRY)
+		return false;
+	for (int day = dashie_day_search(doubts->starts, doubts->ndays, user->country_at) + 1;
+		 day < doubts->ndays && doubts->starts[day] <= before; day++)
+		if (!doubts->wanted[day])
+			return false;
+	return true;
+}
+
+/*
+ * countries_finish settles the doubts that no row of the wanted days has settled.
  */
 void
-countries_finish(Metrics *metrics)
+countries_finish(Metrics *metrics, CountryDoubts *doubts)
 {
-	UserEntry **users = palloc(Max(metrics->by_number_size, 1) * sizeof(UserEntry *));
+	UserEntry **users = palloc_extended(Max(doubts->n, 1) * sizeof(UserEntry *), MCXT_ALLOC_HUGE);
 	int nusers = 0;
 
-	for (int32 number = 0; number < metrics->by_number_size; number++)
+	for (int i = 0; i < doubts->n; i++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, doubts->doubts[i].number);
 
-		if (user == NULL || !user->rederive)
-			continue;
-		if (user->country == NO_COUNTRY)
-			users[nusers++] = user;
-		else
+		if (is_settled(doubts, user, doubts->doubts[i].at))
 			user->rederive = false;
+		else
+			users[nusers++] = user;
 	}
 	if (nusers > 0)
 	{
@@ -270,6 +309,8 @@ countries_finish(Metrics *metrics)
 			users[i]->rederive = false;
 	}
 	pfree(users);
+	if (doubts->doubts != NULL)
+		pfree(doubts->doubts);
 }
 
 /*
@@ -287,6 +328,7 @@ countries_future(Metrics *metrics)
 	};
 	TimestampTz future[] = {dashie_day_start(metrics->today + 1, metrics->zone), DT_NOEND};
 	bool wanted = true;
+	CountryDoubts doubts;
 	Relation rel;
 	DashieScan *scan;
 
@@ -294,7 +336,7 @@ countries_future(Metrics *metrics)
 		return;
 	rel = dashie_relation_open(metrics->sessions_rel, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	countries_begin(metrics, future, 1, &wanted);
+	countries_begin(metrics, &doubts, future, 1, &wanted);
 	scan = dashie_scan_begin_range(rel, metrics->snapshot, &columns[2], future[0], DT_NOEND);
 	while (dashie_scan_next(scan))
 	{
@@ -315,5 +357,5 @@ countries_future(Metrics *metrics)
 	}
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
-	countries_finish(metrics);
+	countries_finish(metrics, &doubts);
 }

@@ -45,7 +45,7 @@ count_users(Metrics *metrics, DateADT from, DateADT to)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user == NULL || user->anonymous)
 			continue;

@@ -252,7 +252,7 @@ metrics_first_day(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user != NULL && user->signup_counts && user->has_signup && user->signed_up_at < first)
 			first = user->signed_up_at;

@@ -23,6 +23,7 @@
 #include "common/owner.h"
 #include "common/relation.h"
 #include "jobs/job.h"
+#include "metrics/id_index.h"
 #include "metrics/marks.h"
 #include "metrics/user_set.h"
 #include "utils/snapshot.h"
@@ -48,7 +49,7 @@ country_index(CountryCode country)
 typedef struct UserEntry
 {
 	pg_uuid_t id; /* meaningless for a departed user */
-	int32 number;
+	int32 number; /* 0: there is no such user */
 	CountryCode country;
 	bool departed : 1; /* no row in auth.users any more */
 	bool deleted : 1;  /* a row marked as deleted */
@@ -71,6 +72,7 @@ typedef struct UserEntry
 /* A dashboard with one of its users; nearly always it has one. */
 typedef struct DashboardEntry
 {
+	pg_uuid_t id;
 	int32 user_number; /* 0: there is no such number */
 	int32 first;	   /* of the numbers of this dashboard */
 	int32 next;		   /* 0 after the last */
@@ -113,21 +115,12 @@ typedef struct DayPage
 	int nentries;
 } DayPage;
 
-struct uuid_map_hash;
-
 /* The countries of some thousands of users as they are stored; NULL where they are not. */
 typedef struct CountryBlock
 {
 	unsigned char *codes;
 	unsigned char *latest;
 } CountryBlock;
-
-/* Entries are cut from blocks that are allocated as needed. */
-typedef struct NumberSlab
-{
-	char *next;
-	int left;
-} NumberSlab;
 
 typedef struct Metrics
 {
@@ -165,20 +158,18 @@ typedef struct Metrics
 	int32 next_dashboard;
 	int32 max_user; /* what is above was not given by us */
 	int32 max_dashboard;
-	NumberSlab user_slab;
-	struct uuid_map_hash *users; /* user id -> number, of those who are there */
-	UserEntry **by_number;		 /* index: number; also departed users; NULL where unknown */
+	IdIndex users;		  /* user id -> number */
+	UserEntry *by_number; /* also departed users */
+	void *by_number_memory;
 	int32 by_number_size;
 	UserSet *there;	  /* numbers_there(); NULL until asked for */
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
-	struct uuid_map_hash *dashboards; /* dashboard id -> the first of its numbers */
+	IdIndex dashboards; /* dashboard id -> the first of its numbers */
 	DashboardEntry *dashboard_by_number;
 	int32 dashboard_by_number_size;
 	int32 first_new_dashboard; /* from here on the numbers were given in this run */
-	pg_uuid_t *new_dashboards;
-	int32 new_dashboards_size;
 } Metrics;
 
 /* engine.c */
@@ -220,11 +211,13 @@ user_is_there(const UserEntry *user)
 	return !user->departed && !user->deleted;
 }
 
-/* NULL if unknown. */
+/* NULL if unknown.  Entries stay where they are once all users were looked at. */
 static inline UserEntry *
 numbers_by_number(const Metrics *metrics, int32 number)
 {
-	return number < metrics->by_number_size ? metrics->by_number[number] : NULL;
+	if (number >= metrics->by_number_size || metrics->by_number[number].number == 0)
+		return NULL;
+	return &metrics->by_number[number];
 }
 
 /* Departed or never known. */
@@ -264,11 +257,29 @@ extern CountryCode country_code(Datum value, bool isnull);
 extern const pg_uuid_t *session_id(DashieScan *scan, const DashieColumn *column);
 
 /* country.c */
-extern void
-countries_begin(Metrics *metrics, const TimestampTz *starts, int ndays, const bool *wanted);
+
+/* A user whose country came from a session that is read again, and when that started. */
+typedef struct CountryDoubt
+{
+	TimestampTz at;
+	int32 number;
+} CountryDoubt;
+
+typedef struct CountryDoubts
+{
+	CountryDoubt *doubts;
+	int n;
+	int size;
+	const TimestampTz *starts;
+	const bool *wanted;
+	int ndays;
+} CountryDoubts;
+
+extern void countries_begin(Metrics *metrics, CountryDoubts *doubts, const TimestampTz *starts,
+							int ndays, const bool *wanted);
 extern void
 countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session);
-extern void countries_finish(Metrics *metrics);
+extern void countries_finish(Metrics *metrics, CountryDoubts *doubts);
 extern void countries_future(Metrics *metrics);
 
 /* country_store.c */

@@ -104,30 +104,38 @@ text_is(Datum value, bool isnull, const char *word)
 typedef struct Profile
 {
 	pg_uuid_t user;
+	int32 number; /* 0: to be looked up */
 	bool trial;
 	bool paid;
 } Profile;
 
 #define PROFILE_BATCH 64
 
-static void
+/* Returns the number of the last user who is known. */
+static int32
 count_profiles(Metrics *metrics, CountryCounts *counts, const Profile *batch, int n)
 {
+	int32 number = 0;
+
 	for (int i = 0; i < n; i++)
-		numbers_prefetch_user_slot(metrics, &batch[i].user);
-	for (int i = 0; i < n; i++)
-		numbers_prefetch_user(metrics, &batch[i].user);
+		if (batch[i].number == 0)
+			id_index_prefetch_entry(&metrics->users, &batch[i].user, numbers_users(metrics));
 	for (int i = 0; i < n; i++)
 	{
-		UserEntry *user = numbers_user(metrics, &batch[i].user);
+		UserEntry *user = batch[i].number != 0 ? numbers_by_number(metrics, batch[i].number)
+											   : numbers_user(metrics, &batch[i].user);
 		CountryCounts *country;
 
-		if (user == NULL || !user_is_there(user) || user->anonymous)
+		if (user == NULL)
+			continue;
+		number = user->number;
+		if (!user_is_there(user) || user->anonymous)
 			continue;
 		country = &counts[country_index(user->country)];
 		country->trial += batch[i].trial;
 		country->paid += batch[i].paid;
 	}
+	return number;
 }
 
 /*
@@ -148,6 +156,7 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 	Relation rel;
 	Profile batch[PROFILE_BATCH];
 	int n = 0;
+	int32 before = 0; /* the number of the row before, or of one shortly before it */
 	DashieScan *scan;
 
 	if (!OidIsValid(relid))
@@ -168,7 +177,9 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 		if (id == NULL)
 			continue;
 		profile->user = *id;
-		uuid_map_prefetch(metrics->users, &profile->user);
+		profile->number = numbers_guess(metrics, before, id);
+		if (profile->number != 0)
+			before = profile->number;
 		profile->trial = profile->paid = false;
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		if (text_is(value, isnull, "trial"))
@@ -189,13 +200,17 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 							text_is(value, isnull, "trialing") ||
 							text_is(value, isnull, "past_due");
 		}
-		if ((profile->trial || profile->paid) && ++n == PROFILE_BATCH)
+		if (!profile->trial && !profile->paid)
+			continue;
+		if (profile->number == 0)
+			id_index_prefetch(&metrics->users, &profile->user);
+		if (++n == PROFILE_BATCH)
 		{
-			count_profiles(metrics, counts, batch, n);
+			before = Max(before, count_profiles(metrics, counts, batch, n));
 			n = 0;
 		}
 	}
-	count_profiles(metrics, counts, batch, n);
+	(void) count_profiles(metrics, counts, batch, n);
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 	return true;
@@ -296,7 +311,7 @@ write_statistics(void *arg)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 		CountryCounts *country;
 
 		if (user == NULL || !user_is_there(user) || user->anonymous)

@@ -7,8 +7,7 @@
  * dashie.metrics_state and go with the tables through dump and restore: a
  * number is never given twice.
  *
- * Entries come from slabs and never move; a map leads from an id to the number
- * and an array from the number to the entry.
+ * The entries are arrays by number; an index leads from an id to the number.
  */
 #include "postgres.h"
 
@@ -17,95 +16,74 @@
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
 
-#define SLAB_ENTRIES 1024
 #define ENTRY_ALIGNMENT sizeof(UserEntry)
 #define PREFETCH_AHEAD 16
 
 StaticAssertDecl(sizeof(UserEntry) == 64, "a user takes more than a cache line");
 
-/* Makes an array have a place for the number; what is added is zero. */
-static void
-make_place(Metrics *metrics, void **array, int32 *size, Size element, int32 number)
-{
-	Size new_size = Max((Size) number + 1, (Size) *size * 2);
-
-	if (number < *size)
-		return;
-	*array = *array == NULL ? MemoryContextAllocHuge(metrics->context, new_size * element)
-							: repalloc_huge(*array, new_size * element);
-	memset((char *) *array + *size * element, 0, (new_size - *size) * element);
-	*size = (int32) new_size;
-}
-
-static void *
-take_entry(Metrics *metrics, NumberSlab *slab, Size size)
-{
-	void *entry;
-
-	if (slab->left == 0)
-	{
-		slab->next =
-			MemoryContextAllocZero(metrics->context, SLAB_ENTRIES * size + ENTRY_ALIGNMENT);
-		slab->next = (char *) TYPEALIGN(ENTRY_ALIGNMENT, slab->next);
-		slab->left = SLAB_ENTRIES;
-	}
-	entry = slab->next;
-	slab->next += size;
-	slab->left--;
-	return entry;
-}
-
 /*
- * numbers_presize makes room for users whose highest number is known.
+ * numbers_presize makes room for users up to a number.  Entries move.
  */
 void
 numbers_presize(Metrics *metrics, int32 highest)
 {
-	make_place(metrics, (void **) &metrics->by_number, &metrics->by_number_size,
-			   sizeof(UserEntry *), highest);
+	Size old_size = metrics->by_number_size;
+	Size size = Max((Size) highest + 1, old_size + old_size / 2);
+	char *memory;
+	UserEntry *users;
+
+	if (highest < metrics->by_number_size)
+		return;
+	size = Min(size, PG_INT32_MAX);
+	memory = MemoryContextAllocHuge(metrics->context, size * sizeof(UserEntry) + ENTRY_ALIGNMENT);
+	users = (UserEntry *) TYPEALIGN(ENTRY_ALIGNMENT, memory);
+	memset(users + old_size, 0, (size - old_size) * sizeof(UserEntry));
+	if (old_size > 0)
+	{
+		memcpy(users, metrics->by_number, old_size * sizeof(UserEntry));
+		pfree(metrics->by_number_memory);
+	}
+	metrics->by_number_memory = memory;
+	metrics->by_number = users;
+	metrics->by_number_size = (int32) size;
 }
 
+/*
+ * numbers_add_user makes a zeroed entry, not yet to be found by its id.
+ */
 UserEntry *
-numbers_new_user(Metrics *metrics)
+numbers_add_user(Metrics *metrics, int32 number)
 {
-	return take_entry(metrics, &metrics->user_slab, sizeof(UserEntry));
-}
-
-void
-numbers_index_user(Metrics *metrics, UserEntry *user)
-{
-	numbers_presize(metrics, user->number);
-	metrics->by_number[user->number] = user;
+	numbers_presize(metrics, number);
+	metrics->by_number[number].number = number;
+	return &metrics->by_number[number];
 }
 
 /*
  * numbers_map_user makes a user who has not departed known by the id.
  */
 void
-numbers_map_user(Metrics *metrics, UserEntry *user)
+numbers_map_user(Metrics *metrics, const UserEntry *user)
 {
-	bool found;
-
-	uuid_map_insert(metrics->users, user->id, &found)->value = user->number;
+	id_index_put(&metrics->users, &user->id, numbers_users(metrics), user->number);
 }
 
 /*
- * numbers_map_users does so for all, after they were loaded: the places in the
- * map are anywhere, so each is asked for ahead.
+ * numbers_map_users does so for all, after they were loaded: their places in the
+ * index are anywhere, so each is asked for ahead.
  */
 void
 numbers_map_users(Metrics *metrics)
 {
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		const UserEntry *user = numbers_by_number(metrics, number);
 
-		if (number + PREFETCH_AHEAD < metrics->by_number_size &&
-			metrics->by_number[number + PREFETCH_AHEAD] != NULL)
-			uuid_map_prefetch(metrics->users, &metrics->by_number[number + PREFETCH_AHEAD]->id);
+		if (number + PREFETCH_AHEAD < metrics->by_number_size)
+			id_index_prefetch(&metrics->users, &metrics->by_number[number + PREFETCH_AHEAD].id);
 		if (user == NULL || user->departed)
 			continue;
-		if (uuid_map_get(metrics->users, &user->id) != 0)
+		if (id_index_get(&metrics->users, &user->id, numbers_users(metrics)) != 0)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("the user of number %d in dashie.user_number has another one",
 								   number)));
@@ -113,30 +91,48 @@ numbers_map_users(Metrics *metrics)
 	}
 }
 
+static void
+presize_dashboards(Metrics *metrics, int32 highest)
+{
+	int32 old_size = metrics->dashboard_by_number_size;
+	Size size = Max((Size) highest + 1, (Size) old_size + old_size / 2);
+
+	if (highest < old_size)
+		return;
+	size = Min(size, PG_INT32_MAX);
+	metrics->dashboard_by_number =
+		old_size == 0
+			? MemoryContextAllocHuge(metrics->context, size * sizeof(DashboardEntry))
+			: repalloc_huge(metrics->dashboard_by_number, size * sizeof(DashboardEntry));
+	memset(metrics->dashboard_by_number + old_size, 0, (size - old_size) * sizeof(DashboardEntry));
+	metrics->dashboard_by_number_size = (int32) size;
+}
+
 /* Makes a number known that a dashboard has with one of its users. */
 void
 numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number)
 {
-	bool found;
-	UuidSlot *slot = uuid_map_insert(metrics->dashboards, *id, &found);
 	DashboardEntry *dashboard;
+	int32 first;
 
-	make_place(metrics, (void **) &metrics->dashboard_by_number, &metrics->dashboard_by_number_size,
-			   sizeof(DashboardEntry), number);
+	presize_dashboards(metrics, number);
+	first = id_index_get(&metrics->dashboards, id, numbers_dashboards(metrics));
 	dashboard = &metrics->dashboard_by_number[number];
+	dashboard->id = *id;
 	dashboard->user_number = user_number;
-	if (!found)
+	if (first == 0)
 	{
-		slot->value = dashboard->first = number;
+		dashboard->first = number;
 		dashboard->next = 0;
+		id_index_put(&metrics->dashboards, id, numbers_dashboards(metrics), number);
 	}
 	else
 	{
-		DashboardEntry *first = &metrics->dashboard_by_number[slot->value];
+		DashboardEntry *known = &metrics->dashboard_by_number[first];
 
-		dashboard->first = slot->value;
-		dashboard->next = first->next;
-		first->next = number;
+		dashboard->first = first;
+		dashboard->next = known->next;
+		known->next = number;
 		metrics->dashboards_shared = true;
 	}
 }
@@ -153,8 +149,8 @@ numbers_take_next(int32 *next, const char *what)
 UserEntry *
 numbers_user(Metrics *metrics, const pg_uuid_t *id)
 {
-	int32 number = uuid_map_get(metrics->users, id);
-	UserEntry *user = number > 0 ? metrics->by_number[number] : NULL;
+	int32 number = id_index_get(&metrics->users, id, numbers_users(metrics));
+	UserEntry *user = number > 0 ? &metrics->by_number[number] : NULL;
 
 	return user != NULL && !user->departed ? user : NULL;
 }
@@ -172,7 +168,7 @@ numbers_there(Metrics *metrics)
 	old = MemoryContextSwitchTo(metrics->context);
 	numbers = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
-		if (metrics->by_number[number] != NULL && user_is_there(metrics->by_number[number]))
+		if (metrics->by_number[number].number != 0 && user_is_there(&metrics->by_number[number]))
 			numbers[n++] = number;
 	metrics->there = user_set_of_sorted(numbers, n);
 	pfree(numbers);
@@ -195,12 +191,8 @@ static int32
 new_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 {
 	int32 number = numbers_take_next(&metrics->next_dashboard, "dashboards");
-	int32 nth = number - metrics->first_new_dashboard;
 
 	metrics->max_dashboard = Max(metrics->max_dashboard, number);
-	make_place(metrics, (void **) &metrics->new_dashboards, &metrics->new_dashboards_size,
-			   sizeof(pg_uuid_t), nth);
-	metrics->new_dashboards[nth] = *id;
 	numbers_add_dashboard(metrics, id, number, user_number);
 	return number;
 }
@@ -215,7 +207,7 @@ numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
 	int32 number;
 
 	numbers_load_dashboards(metrics);
-	number = uuid_map_get(metrics->dashboards, id);
+	number = id_index_get(&metrics->dashboards, id, numbers_dashboards(metrics));
 	while (number != 0 && metrics->dashboard_by_number[number].user_number != user_number)
 		number = metrics->dashboard_by_number[number].next;
 	return number != 0 ? number : new_dashboard(metrics, id, user_number);

@@ -28,8 +28,11 @@
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
 
-/* How far numbers may lie above the rows that have them: arrays of 80 and 120 MB. */
-#define SPARSE_NUMBERS 10000000
+/* How far numbers may lie above the rows that have them: arrays of 64 and 28 MB. */
+#define SPARSE_NUMBERS 1000000
+
+/* Room for so many users who signed up since the last run. */
+#define NEW_USERS 10000
 
 /* Rows whose places in a map are asked for before the first is looked up. */
 #define BATCH 64
@@ -50,7 +53,7 @@ limit_of(const char *table)
 	int64 rows = (int64) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK;
 
 	table_close(rel, NoLock);
-	return (int32) Min(SPARSE_NUMBERS + 8 * rows, PG_INT32_MAX - 1);
+	return (int32) Min(SPARSE_NUMBERS + rows, PG_INT32_MAX - 1);
 }
 
 static int32
@@ -132,19 +135,19 @@ load_user_numbers(Metrics *metrics)
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	numbers_presize(metrics, metrics->next_user);
+	numbers_presize(metrics, Min(metrics->next_user, PG_INT32_MAX - 1 - NEW_USERS) + NEW_USERS);
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
-		UserEntry *user = numbers_new_user(metrics);
+		UserEntry *user;
 		bool isnull;
-		Datum value;
+		Datum value = dashie_scan_get(scan, &columns[0], &isnull);
+		int32 number = isnull ? 0 : DatumGetInt32(value);
 
-		value = dashie_scan_get(scan, &columns[0], &isnull);
-		user->number = isnull ? 0 : DatumGetInt32(value);
-		require_number(user->number, metrics->max_user, "user_number");
-		if (numbers_by_number(metrics, user->number) != NULL)
-			number_is_twice(user->number, "user_number");
+		require_number(number, metrics->max_user, "user_number");
+		if (numbers_by_number(metrics, number) != NULL)
+			number_is_twice(number, "user_number");
+		user = numbers_add_user(metrics, number);
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		user->departed = isnull;
 		if (!isnull)
@@ -158,7 +161,6 @@ load_user_numbers(Metrics *metrics)
 		value = dashie_scan_get(scan, &columns[6], &isnull);
 		user->converted = !isnull;
 		user->converted_at = isnull ? 0 : DatumGetTimestampTz(value);
-		numbers_index_user(metrics, user);
 		metrics->next_user = Max(metrics->next_user, user->number + 1);
 	}
 	dashie_scan_end(scan);
@@ -215,7 +217,7 @@ numbers_load_dashboards(Metrics *metrics)
 	rel =
 		dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	metrics->dashboards = uuid_map_create(metrics->context, metrics->next_dashboard, NULL);
+	id_index_init(&metrics->dashboards, metrics->context, metrics->next_dashboard);
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	while (dashie_scan_next(scan))
 	{
@@ -234,7 +236,7 @@ numbers_load_dashboards(Metrics *metrics)
 							errmsg("number %d in dashie.dashboard_number has no dashboard",
 								   dashboard->number)));
 		dashboard->id = *id;
-		uuid_map_prefetch(metrics->dashboards, &dashboard->id);
+		id_index_prefetch(&metrics->dashboards, &dashboard->id);
 		if (++n == BATCH)
 		{
 			add_dashboards(metrics, batch, n);
@@ -283,6 +285,7 @@ depart(Metrics *metrics, UserEntry *user)
 typedef struct SeenUser
 {
 	pg_uuid_t id;
+	int32 number; /* 0: to be looked up */
 	bool has_signup;
 	bool anonymous;
 	bool deleted;
@@ -302,10 +305,12 @@ is_another(Metrics *metrics, const UserEntry *user, const SeenUser *seen)
 		   seen->signed_up_at <= metrics->now;
 }
 
-static void
+/* Returns the user's number. */
+static int32
 look_at_user(Metrics *metrics, const SeenUser *seen)
 {
-	UserEntry *user = numbers_user(metrics, &seen->id);
+	UserEntry *user = seen->number != 0 ? numbers_by_number(metrics, seen->number)
+										: numbers_user(metrics, &seen->id);
 
 	if (user != NULL && is_another(metrics, user, seen))
 	{
@@ -314,12 +319,10 @@ look_at_user(Metrics *metrics, const SeenUser *seen)
 	}
 	if (user == NULL)
 	{
-		user = numbers_new_user(metrics);
-		user->id = seen->id;
-		user->number = numbers_take_next(&metrics->next_user, "users");
+		user = numbers_add_user(metrics, numbers_take_next(&metrics->next_user, "users"));
 		metrics->max_user = Max(metrics->max_user, user->number);
+		user->id = seen->id;
 		user->is_new = true;
-		numbers_index_user(metrics, user);
 		numbers_map_user(metrics, user);
 	}
 	user->seen = true;
@@ -328,7 +331,7 @@ look_at_user(Metrics *metrics, const SeenUser *seen)
 	{
 		/* what they were when last seen stays, as for a user whose row is gone */
 		if (user->deleted)
-			return;
+			return user->number;
 		leave_behind(metrics, user);
 		user->deleted = true;
 		if (user->is_new)
@@ -351,6 +354,7 @@ look_at_user(Metrics *metrics, const SeenUser *seen)
 		user->signup_counts = !seen->anonymous;
 		user->changed = true;
 	}
+	return user->number;
 }
 
 /* After all were looked at: who was not seen has departed. */
@@ -359,7 +363,7 @@ settle_users(Metrics *metrics)
 {
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user == NULL || user->departed)
 			continue;
@@ -374,15 +378,18 @@ settle_users(Metrics *metrics)
 	}
 }
 
-static void
+/* Returns the number of the last one. */
+static int32
 look_at_batch(Metrics *metrics, const SeenUser *batch, int n)
 {
+	int32 number = 0;
+
 	for (int i = 0; i < n; i++)
-		numbers_prefetch_user_slot(metrics, &batch[i].id);
+		if (batch[i].number == 0)
+			id_index_prefetch_entry(&metrics->users, &batch[i].id, numbers_users(metrics));
 	for (int i = 0; i < n; i++)
-		numbers_prefetch_user(metrics, &batch[i].id);
-	for (int i = 0; i < n; i++)
-		look_at_user(metrics, &batch[i]);
+		number = look_at_user(metrics, &batch[i]);
+	return number;
 }
 
 static void
@@ -398,6 +405,7 @@ look_at_users(Metrics *metrics)
 										ACL_SELECT, false);
 	SeenUser batch[BATCH];
 	int n = 0;
+	int32 before = 0; /* the number of the row before, or of one shortly before it */
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
@@ -413,7 +421,11 @@ look_at_users(Metrics *metrics)
 		if (id == NULL)
 			continue;
 		seen->id = *id;
-		uuid_map_prefetch(metrics->users, &seen->id);
+		seen->number = numbers_guess(metrics, before, id);
+		if (seen->number != 0)
+			before = seen->number;
+		else
+			id_index_prefetch(&metrics->users, &seen->id);
 		value = dashie_scan_get(scan, &columns[1], &isnull);
 		seen->has_signup = !isnull;
 		seen->signed_up_at = isnull ? 0 : DatumGetTimestampTz(value);
@@ -423,11 +435,11 @@ look_at_users(Metrics *metrics)
 		seen->deleted = !isnull;
 		if (++n == BATCH)
 		{
-			look_at_batch(metrics, batch, n);
+			before = look_at_batch(metrics, batch, n);
 			n = 0;
 		}
 	}
-	look_at_batch(metrics, batch, n);
+	(void) look_at_batch(metrics, batch, n);
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 
@@ -447,7 +459,7 @@ numbers_load(Metrics *metrics)
 		return;
 	old = MemoryContextSwitchTo(metrics->context);
 	numbers_bounds(metrics);
-	metrics->users = uuid_map_create(metrics->context, metrics->next_user, NULL);
+	id_index_init(&metrics->users, metrics->context, metrics->next_user);
 	load_user_numbers(metrics);
 	countries_load(metrics);
 	look_at_users(metrics);

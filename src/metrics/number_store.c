@@ -46,7 +46,7 @@ store_users(Metrics *metrics, bool is_new, int count)
 	dashie_arrays_init(&rows, types, lengthof(types), count);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 		int row = rows.nrows;
 
 		if (user == NULL || user->is_new != is_new || !(user->is_new || user->changed))
@@ -93,7 +93,7 @@ store_dashboards(Metrics *metrics, int count)
 		int32 number = metrics->first_new_dashboard + row;
 
 		rows.values[0][row] = Int32GetDatum(number);
-		rows.values[1][row] = UUIDPGetDatum(&metrics->new_dashboards[row]);
+		rows.values[1][row] = UUIDPGetDatum(&metrics->dashboard_by_number[number].id);
 		rows.values[2][row] = Int32GetDatum(metrics->dashboard_by_number[number].user_number);
 	}
 	rows.nrows = count;
@@ -118,7 +118,7 @@ numbers_store(Metrics *metrics)
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user != NULL && user->is_new)
 			new_users++;

@@ -9,41 +9,54 @@
 #include "postgres.h"
 
 #include "metrics/engine.h"
-#include "metrics/uuid_map.h"
+
+/* How far from where a user is expected they are looked for: others left in between. */
+#define GUESSES 4
 
 /* number.c */
 extern void numbers_presize(Metrics *metrics, int32 highest);
-extern UserEntry *numbers_new_user(Metrics *metrics);			   /* zeroed, not yet to be found */
-extern void numbers_index_user(Metrics *metrics, UserEntry *user); /* by its number */
-extern void numbers_map_user(Metrics *metrics, UserEntry *user);   /* by its id */
+extern UserEntry *numbers_add_user(Metrics *metrics, int32 number);
+extern void numbers_map_user(Metrics *metrics, const UserEntry *user);
 extern void numbers_map_users(Metrics *metrics);
 extern void
 numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number);
 extern int32 numbers_take_next(int32 *next, const char *what);
 
+/* What metrics->users and metrics->dashboards lead to. */
+static inline IdEntries
+numbers_users(const Metrics *metrics)
+{
+	IdEntries entries = {metrics->by_number, sizeof(UserEntry)};
+
+	return entries;
+}
+
+static inline IdEntries
+numbers_dashboards(const Metrics *metrics)
+{
+	IdEntries entries = {metrics->dashboard_by_number, sizeof(DashboardEntry)};
+
+	return entries;
+}
+
 /*
- * Prefetching, in three steps that each need what the one before asked for:
- * uuid_map_prefetch() of the map, and then the array of pointers and the entry.
+ * numbers_guess looks for a user right after another one: the tables that have
+ * a row a user often have them in the order in which they got their numbers.
+ * Returns 0 if the user is not there.
  */
-static inline void
-numbers_prefetch_user_slot(Metrics *metrics, const pg_uuid_t *id)
+static inline int32
+numbers_guess(const Metrics *metrics, int32 after, const pg_uuid_t *id)
 {
-	__builtin_prefetch(metrics->by_number + uuid_map_get(metrics->users, id));
-}
+	int32 last = Min(after + GUESSES, metrics->by_number_size - 1);
 
-static inline void
-numbers_prefetch_user(Metrics *metrics, const pg_uuid_t *id)
-{
-	int32 number = uuid_map_get(metrics->users, id);
+	for (int32 number = after + 1; number <= last; number++)
+	{
+		const UserEntry *user = &metrics->by_number[number];
 
-	if (number > 0)
-		__builtin_prefetch(metrics->by_number[number]);
-}
-
-static inline void
-numbers_prefetch_dashboard(Metrics *metrics, const pg_uuid_t *id)
-{
-	__builtin_prefetch(metrics->dashboard_by_number + uuid_map_get(metrics->dashboards, id));
+		if (memcmp(&user->id, id, sizeof(pg_uuid_t)) == 0 && user->number != 0 && !user->departed)
+			return number;
+	}
+	return 0;
 }
 
 #endif /* DASHIE_NUMBERS_H */

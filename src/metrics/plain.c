@@ -540,7 +540,7 @@ count_kept(Metrics *metrics, Days *days, TimestampTz kept_from)
 {
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 		UserCounts *counts;
 
 		if (user == NULL || user->anonymous)

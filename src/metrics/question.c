@@ -140,7 +140,7 @@ metrics_anonymous(Metrics *metrics)
 	if (metrics->users_loaded)
 	{
 		for (int32 number = 0; number < metrics->by_number_size; number++)
-			if (metrics->by_number[number] != NULL && metrics->by_number[number]->anonymous)
+			if (metrics->by_number[number].anonymous)
 				roaring_bitmap_add(anonymous, number);
 		return anonymous;
 	}

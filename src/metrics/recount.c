@@ -55,7 +55,7 @@ find_users(Metrics *metrics, Recount *recount)
 	recount->restored = palloc(Max(metrics->by_number_size, 1) * sizeof(Datum));
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
-		UserEntry *user = metrics->by_number[number];
+		UserEntry *user = numbers_by_number(metrics, number);
 
 		if (user == NULL || !(user->is_new || user->changed) || user->departed)
 			continue;
