@@ -87,11 +87,11 @@ collector_add_all(Collector *collector, DashieScan *scan)
 }
 
 /*
- * collect_blocks reads the blocks of the rows; false, with nothing read, where
- * that does not pay.
+ * read_blocks reads the blocks of the rows; false, with nothing read, where that
+ * does not pay.
  */
 static bool
-collect_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index)
+read_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index)
 {
 	const Stretch *stretch = &collector->stretch;
 	TimestampTz from = stretch->starts[0];
@@ -104,10 +104,7 @@ collect_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_in
 	dashie_blocks_add(blocks, long_index, DT_NOBEGIN, from);
 	pays = dashie_blocks_count(blocks) * VISITS_PER_BLOCK <= nrows;
 	if (pays)
-	{
-		session_reader_whole(&collector->reader);
-		collector_add_all(collector, dashie_scan_begin_blocks(blocks));
-	}
+		collect_blocks(collector, blocks);
 	dashie_blocks_free(blocks);
 	return pays;
 }
@@ -128,8 +125,7 @@ collect_range(Collector *collector)
 	Oid long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
 
 	if (OidIsValid(start_index) && OidIsValid(end_index) && OidIsValid(long_index) &&
-		dashie_blocks_readable(rel) &&
-		collect_blocks(collector, start_index, end_index, long_index))
+		dashie_blocks_readable(rel) && read_blocks(collector, start_index, end_index, long_index))
 		return;
 
 	collector_add_all(collector, dashie_scan_begin_range(rel, snapshot, started, near,

@@ -20,8 +20,8 @@ make_slots(IdIndex *index, uint64 size)
 	if (size > (uint64) PG_UINT32_MAX + 1)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("too many ids for an index of them")));
-	index->slots =
-		MemoryContextAllocExtended(index->context, size * sizeof(IdSlot), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	index->slots = MemoryContextAllocExtended(index->context, size * sizeof(IdSlot),
+											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	index->mask = (uint32) (size - 1);
 }
 

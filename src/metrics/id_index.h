@@ -53,8 +53,8 @@ id_index_hash(const IdIndex *index, const pg_uuid_t *id)
 
 	memcpy(half, id->data, UUID_LEN);
 	half[0] = (half[0] ^ (half[0] >> 32) ^ index->seed) * UINT64CONST(0x9E3779B97F4A7C15);
-	half[1] = (half[1] ^ (half[1] >> 29) ^ half[0] ^ (half[0] >> 32)) *
-			  UINT64CONST(0xBF58476D1CE4E5B9);
+	half[1] =
+		(half[1] ^ (half[1] >> 29) ^ half[0] ^ (half[0] >> 32)) * UINT64CONST(0xBF58476D1CE4E5B9);
 	return (uint32) (half[1] >> 32);
 }
 
