@@ -20,7 +20,7 @@ make_slots(IdIndex *index, uint64 size)
 	if (size > (uint64) PG_UINT32_MAX + 1)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("too many ids for an index of them")));
-	index->slots = MemoryContextAllocExtended(index->context, size * sizeof(IdSlot),
+	index->slots = MemoryContextAllocExtended(index->context, size * sizeof(IndexedId),
 											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	index->mask = (uint32) (size - 1);
 }
@@ -42,7 +42,7 @@ id_index_init(IdIndex *index, MemoryContext context, uint32 expected)
 static void
 grow(IdIndex *index)
 {
-	IdSlot *old = index->slots;
+	IndexedId *old = index->slots;
 	uint64 size = (uint64) index->mask + 1;
 
 	make_slots(index, size * 2);
@@ -63,7 +63,7 @@ void
 id_index_put(IdIndex *index, const pg_uuid_t *id, IdEntries entries, int32 number)
 {
 	uint32 hash = id_index_hash(index, id);
-	IdSlot *slot = id_index_slot(index, id, hash, entries);
+	IndexedId *slot = id_index_slot(index, id, hash, entries);
 
 	if (slot->number == 0 && ++index->used > index->mask / 2)
 	{

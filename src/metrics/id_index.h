@@ -19,15 +19,15 @@
 
 #include "utils/uuid.h"
 
-typedef struct IdSlot
+typedef struct IndexedId
 {
 	uint32 hash;
 	int32 number; /* 0: free */
-} IdSlot;
+} IndexedId;
 
 typedef struct IdIndex
 {
-	IdSlot *slots;
+	IndexedId *slots;
 	uint32 mask;
 	uint32 used;
 	uint64 seed;
@@ -65,12 +65,12 @@ id_entry(IdEntries entries, int32 number)
 }
 
 /* The slot of an id; a free one where it is not there. */
-static inline IdSlot *
+static inline IndexedId *
 id_index_slot(const IdIndex *index, const pg_uuid_t *id, uint32 hash, IdEntries entries)
 {
 	for (uint32 at = hash & index->mask;; at = (at + 1) & index->mask)
 	{
-		IdSlot *slot = &index->slots[at];
+		IndexedId *slot = &index->slots[at];
 
 		if (slot->number == 0 || (slot->hash == hash && memcmp(id_entry(entries, slot->number), id,
 															   sizeof(pg_uuid_t)) == 0))
