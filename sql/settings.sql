@@ -6,6 +6,10 @@ SELECT value, "default" FROM dashie.settings WHERE name = 'batch_rows';
 SELECT dashie.configure('batch_rows', NULL);
 SELECT value FROM dashie.settings WHERE name = 'batch_rows';
 TABLE dashie.setting;
+SELECT dashie.configure('duplicate_window_hours', '48');
+SELECT value, "default" FROM dashie.settings WHERE name = 'duplicate_window_hours';
+SELECT dashie.configure('duplicate_window_hours', 'retention');
+TABLE dashie.setting;
 
 -- what is refused
 SELECT dashie.configure(NULL, '1');
@@ -18,6 +22,12 @@ SELECT dashie.configure('batch_rows', '1000001');
 SELECT dashie.configure('batch_rows', '10x');
 SELECT dashie.configure('batch_rows', '');
 SELECT dashie.configure('batch_rows', '99999999999999999999');
+SELECT dashie.configure('duplicate_window_hours', '47');
+\echo :LAST_ERROR_SQLSTATE
+SELECT dashie.configure('duplicate_window_hours', '876001');
+SELECT dashie.configure('duplicate_window_hours', '48 hours');
+SELECT dashie.configure('duplicate_window_hours', 'Retention');
+SELECT dashie.configure('duplicate_window_hours', '');
 SELECT dashie.configure('timezone', 'Mars/Olympus');
 \echo :LAST_ERROR_SQLSTATE
 SELECT dashie.configure('timezone', '');
@@ -26,6 +36,7 @@ SELECT dashie.configure('timezone', 'FOO-3:07');
 -- a row that configure() would not have written is refused by the table
 INSERT INTO dashie.setting VALUES ('batch_rows', 'many');
 \echo :LAST_ERROR_SQLSTATE
+INSERT INTO dashie.setting VALUES ('duplicate_window_hours', '0');
 INSERT INTO dashie.setting VALUES ('no_such_setting', '1');
 INSERT INTO dashie.setting VALUES (NULL, '1');
 

@@ -44,6 +44,83 @@ SELECT inserted, duplicates FROM dashie.track(pg_temp.u(1), NULL, (SELECT jsonb_
 SELECT count(*), count(DISTINCT id) FROM public.widget_analytics;
 SET dashie.now = '2026-03-20 12:00+00';
 
+-- within the whole retention: whatever time it has, whichever came first, in one batch or in two
+TRUNCATE public.widget_analytics;
+CREATE FUNCTION pg_temp.events(id uuid, VARIADIC times text[]) RETURNS jsonb LANGUAGE sql AS $$
+	SELECT jsonb_agg(jsonb_build_object('id', id, 'widget_type', 'clock', 'event_type', 'view', 'timestamp', t || '+00') ORDER BY n)
+	FROM unnest(times) WITH ORDINALITY u (t, n) $$;
+CREATE FUNCTION pg_temp.send(id uuid, VARIADIC times text[]) RETURNS text LANGUAGE sql AS $$
+	SELECT format('%s stored, %s twice, %s rejected', inserted, duplicates, jsonb_array_length(rejected))
+	FROM dashie.track(pg_temp.u(1), NULL, pg_temp.events(id, VARIADIC times)) $$;
+-- random ones, and those of version 7 of that time
+CREATE FUNCTION pg_temp.r(n int) RETURNS uuid LANGUAGE sql AS
+$$ SELECT overlay(overlay(md5('r' || n) placing '4' from 13) placing '8' from 17)::uuid $$;
+CREATE FUNCTION pg_temp.t(n int, at timestamptz) RETURNS uuid LANGUAGE sql AS
+$$ SELECT overlay(overlay(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || substr(md5('t' || n), 13) placing '7' from 13) placing '8' from 17)::uuid $$;
+SELECT dashie.uuid_v7_time(pg_temp.t(1, '2026-02-28 10:00+00'));
+SELECT pg_temp.send(id, '2026-02-28 10:00') AS earlier, pg_temp.send(id, '2026-03-20 10:00') AS later
+FROM (VALUES (pg_temp.r(1)), (pg_temp.t(1, '2026-02-28 10:00+00'))) i (id);
+SELECT pg_temp.send(id, '2026-03-20 10:00') AS later, pg_temp.send(id, '2026-02-28 10:00') AS earlier
+FROM (VALUES (pg_temp.r(2)), (pg_temp.t(2, '2026-02-28 10:00+00'))) i (id);
+SELECT pg_temp.send(id, '2026-02-28 10:00', '2026-03-20 10:00') AS both FROM (VALUES (pg_temp.r(3)), (pg_temp.t(3, '2026-02-28 10:00+00'))) i (id);
+SELECT pg_temp.send(id, '2026-03-20 10:00', '2026-02-28 10:00') AS both FROM (VALUES (pg_temp.r(4)), (pg_temp.t(4, '2026-02-28 10:00+00'))) i (id);
+-- the oldest that is kept, one that is not any more, and one that stands in a day to come
+SELECT pg_temp.send(pg_temp.r(5), '2026-02-18 13:00'), pg_temp.send(pg_temp.r(5), '2026-02-18 11:00', '2026-03-20 11:00');
+INSERT INTO public.widget_analytics (id, user_id, widget_type, event_type, "timestamp") VALUES (pg_temp.r(6), pg_temp.u(1), 'clock', 'view', '2026-03-26 10:00+00');
+SELECT pg_temp.send(pg_temp.r(6), '2026-03-20 11:00');
+-- its row is gone, its entry in the index is not
+DELETE FROM public.widget_analytics WHERE id = pg_temp.r(5);
+SELECT pg_temp.send(pg_temp.r(5), '2026-03-20 11:00'), pg_temp.send(pg_temp.r(5), '2026-02-28 11:00');
+SELECT id, count(*) FROM public.widget_analytics GROUP BY 1 HAVING count(*) > 1;
+-- many, over many pages of indexes: all again with another time, between as many new ones
+TRUNCATE public.widget_analytics;
+INSERT INTO public.widget_analytics (id, user_id, widget_type, event_type, "timestamp")
+SELECT CASE WHEN n % 2 = 0 THEN pg_temp.r(n) ELSE pg_temp.t(n, at) END, pg_temp.u(1), 'clock', 'view', at
+FROM generate_series(1, 20000) n, LATERAL (SELECT timestamptz '2026-02-19' + n * n % 29 * interval '1 day' + n * interval '1 second') s (at);
+-- in two partitions enough for a root above the leaves
+INSERT INTO public.widget_analytics (id, user_id, widget_type, event_type, "timestamp")
+SELECT CASE WHEN n % 2 = 0 THEN pg_temp.r(n) ELSE pg_temp.t(n, at) END, pg_temp.u(1), 'clock', 'view', at
+FROM generate_series(20001, 60000) n, LATERAL (SELECT timestamptz '2026-03-01' + n % 2 * interval '1 day' + n * interval '1 second') s (at);
+-- (STABLE: what the parts before have stored is none of it)
+CREATE FUNCTION pg_temp.again(part int) RETURNS jsonb LANGUAGE sql STABLE AS $$
+	SELECT jsonb_agg(jsonb_build_object('id', id, 'widget_type', 'clock', 'event_type', 'view', 'timestamp', timestamptz '2026-02-19' + n % 29 * interval '1 day'))
+	FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM public.widget_analytics
+		UNION ALL SELECT pg_temp.r(n), n FROM generate_series(100001, 110000) n
+		UNION ALL SELECT pg_temp.t(n, timestamptz '2026-02-19' + n % 29 * interval '1 day'), n FROM generate_series(100001, 110000) n) i WHERE n % 80 = part $$;
+SELECT sum(s.stored), sum(s.inserted), sum(s.duplicates) FROM (
+	SELECT (SELECT count(*) FROM jsonb_array_elements(e) x JOIN public.widget_analytics w ON w.id = (x->>'id')::uuid) AS stored, t.inserted, t.duplicates
+	FROM generate_series(0, 9) part, LATERAL (SELECT pg_temp.again(part)) a (e), LATERAL dashie.track(pg_temp.u(1), NULL, e) t) s;
+SELECT count(*), count(DISTINCT id) FROM public.widget_analytics;
+-- not further than one wants to look
+SELECT dashie.configure('duplicate_window_hours', '48');
+SELECT pg_temp.send(pg_temp.r(100), '2026-03-20 09:00') FROM public.widget_analytics WHERE id = pg_temp.r(100) AND "timestamp" < '2026-03-17';
+SELECT pg_temp.send(pg_temp.r(7), '2026-03-05 10:00') AS once, pg_temp.send(pg_temp.r(7), '2026-03-07 09:00') AS in_the_days_before,
+	pg_temp.send(pg_temp.r(7), '2026-03-04 10:00') AS earlier, pg_temp.send(pg_temp.r(7), '2026-03-20 09:00') AS much_later;
+SELECT dashie.configure('duplicate_window_hours', '480');
+SELECT pg_temp.send(pg_temp.r(7), '2026-03-20 10:00') AS found;
+SELECT dashie.configure('duplicate_window_hours', NULL);
+-- of several users' batches
+TRUNCATE public.widget_analytics;
+SELECT pg_temp.send(pg_temp.r(1), '2026-02-25 10:00');
+SELECT batch, inserted, duplicates, rejected FROM dashie.track_many((SELECT jsonb_agg(jsonb_build_object('user_id', pg_temp.u(n), 'events', e) ORDER BY o) FROM (VALUES
+	(1, 2, pg_temp.events(pg_temp.r(1), '2026-03-10 10:00') || pg_temp.events(pg_temp.r(2), '2026-02-26 10:00')),
+	(2, 1, pg_temp.events(pg_temp.r(2), '2026-03-18 10:00') || pg_temp.events(pg_temp.r(3), '2026-03-18 10:00')),
+	(3, 2, pg_temp.events(pg_temp.r(3), '2026-03-18 10:00') || pg_temp.events(pg_temp.r(2), '2026-03-01 10:00'))) v (o, n, e)));
+SELECT user_id, "timestamp" FROM public.widget_analytics ORDER BY "timestamp";
+-- one whose partition is missing is not stored: the next one is
+BEGIN;
+DROP TABLE public.widget_analytics_20260305;
+SELECT batch, inserted, duplicates, jsonb_array_length(rejected) AS rejected FROM dashie.track_many((SELECT jsonb_agg(jsonb_build_object('user_id', pg_temp.u(1), 'events', e) ORDER BY o) FROM (VALUES
+	(1, pg_temp.events(pg_temp.r(8), '2026-03-05 10:00')), (2, pg_temp.events(pg_temp.r(8), '2026-03-06 10:00')), (3, pg_temp.events(pg_temp.r(8), '2026-03-07 10:00'))) v (o, e)));
+-- in a partition that has partitions, in one without an index
+CREATE TABLE public.parted PARTITION OF public.widget_analytics FOR VALUES FROM ('2026-03-05') TO ('2026-03-06') PARTITION BY RANGE ("timestamp");
+CREATE TABLE public.parted_day PARTITION OF public.parted DEFAULT;
+SELECT pg_temp.send(pg_temp.r(9), '2026-03-05 10:00') AS stored, pg_temp.send(pg_temp.r(9), '2026-03-20 10:00', '2026-03-05 11:00') AS found;
+SELECT pg_temp.send(pg_temp.r(10), '2026-03-06 10:00');
+ALTER TABLE public.widget_analytics DROP CONSTRAINT widget_analytics_pkey;
+SELECT pg_temp.send(pg_temp.r(10), '2026-03-20 10:00') AS found, pg_temp.send(pg_temp.r(11), '2026-03-20 10:00') AS stored;
+ROLLBACK;
+
 -- a bad event is rejected, and the others are stored
 TRUNCATE public.widget_analytics;
 SELECT inserted, duplicates FROM dashie.track(pg_temp.u(2), pg_temp.u(12), '[]');

@@ -142,12 +142,13 @@ ordered_by(Relation index, AttrNumber attnum, Oid type)
 		   index->rd_indoption[0] == 0;
 }
 
-static Oid
-find_index(Relation rel, AttrNumber attnum, Oid type, bool partial, bool (*accept)(Relation index))
+/* Opens such an index, with ACCESS SHARE; NULL if there is none. */
+static Relation
+open_index(Relation rel, AttrNumber attnum, Oid type, bool partial, bool (*accept)(Relation index))
 {
 	List *indexes = RelationGetIndexList(rel);
+	Relation result = NULL;
 	ListCell *lc;
-	Oid result = InvalidOid;
 
 	foreach (lc, indexes)
 	{
@@ -155,12 +156,24 @@ find_index(Relation rel, AttrNumber attnum, Oid type, bool partial, bool (*accep
 
 		if (ordered_by(index, attnum, type) && dashie_index_is_partial(index) == partial &&
 			(accept == NULL || accept(index)))
-			result = RelationGetRelid(index);
-		index_close(index, NoLock);
-		if (OidIsValid(result))
+		{
+			result = index;
 			break;
+		}
+		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
+	return result;
+}
+
+static Oid
+find_index(Relation rel, AttrNumber attnum, Oid type, bool partial, bool (*accept)(Relation index))
+{
+	Relation index = open_index(rel, attnum, type, partial, accept);
+	Oid result = index != NULL ? RelationGetRelid(index) : InvalidOid;
+
+	if (index != NULL)
+		index_close(index, NoLock);
 	return result;
 }
 
@@ -174,6 +187,17 @@ dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation in
 {
 	return find_index(rel, attnum, TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid,
 					  predicate != NULL, predicate);
+}
+
+/*
+ * dashie_index_open opens the first complete one, with ACCESS SHARE, which the
+ * caller gives back with it; NULL if there is none.
+ */
+Relation
+dashie_index_open(Relation rel, AttrNumber attnum)
+{
+	return open_index(rel, attnum, TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid,
+					  false, NULL);
 }
 
 /*

@@ -50,6 +50,7 @@ extern void dashie_relation_columns(Relation rel, DashieColumn *columns, int nco
  */
 extern bool dashie_index_is_partial(Relation index);
 extern Oid dashie_find_index(Relation rel, AttrNumber attnum, bool (*predicate)(Relation index));
+extern Relation dashie_index_open(Relation rel, AttrNumber attnum);
 extern Oid dashie_find_expression_index(Relation rel, Oid type, bool (*expression)(Relation index));
 extern bool dashie_index_holds(Relation rel, AttrNumber attnum, const char *text);
 

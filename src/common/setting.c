@@ -34,10 +34,14 @@ PG_FUNCTION_INFO_V1(dashie_settings_list);
 typedef enum SettingKind
 {
 	SETTING_INT,
+	SETTING_HOURS, /* a number of them, or as long as rows are kept */
 	SETTING_BOOL,
 	SETTING_ZONE,
 	SETTING_MODE /* of Stripe's events */
 } SettingKind;
+
+/* What a number of hours says that is none; as a number 0. */
+#define HOURS_OF_RETENTION "retention"
 
 typedef struct Setting
 {
@@ -55,6 +59,10 @@ static const Setting settings[] = {
 	 "Where a day begins and ends, for metrics, partitions and schedules."},
 	{"partitions_ahead_days", SETTING_INT, "7", 1, 90, "days",
 	 "How many days after today widget_analytics has partitions for."},
+	{"duplicate_window_hours", SETTING_HOURS, HOURS_OF_RETENTION, 48, 876000,
+	 "hours, or " HOURS_OF_RETENTION,
+	 "How far before its time and before now an event is looked for that may be stored already; "
+	 "devices keep what they could not send for 48 hours."},
 	{"maintenance_lock_timeout_ms", SETTING_INT, "200", 10, 60000, "milliseconds",
 	 "How long maintenance waits for a lock before it lets others pass and tries again."},
 	{"lock_retries", SETTING_INT, "10", 0, 1000, "attempts",
@@ -93,15 +101,25 @@ find_setting(const char *name)
 	return NULL;
 }
 
+/* A whole number in the setting's range. */
+static bool
+is_number(const Setting *setting, const char *value)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(value, &end, 10);
+	return errno == 0 && end != value && *end == '\0' && number >= setting->min &&
+		   number <= setting->max;
+}
+
 /*
  * setting_problem says in words why a value is not acceptable; NULL if it is.
  */
 static char *
 setting_problem(const Setting *setting, const char *value)
 {
-	char *end;
-	long number;
-
 	switch (setting->kind)
 	{
 		case SETTING_ZONE:
@@ -118,11 +136,14 @@ setting_problem(const Setting *setting, const char *value)
 			if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
 				return pstrdup("It must be on or off.");
 			return NULL;
+		case SETTING_HOURS:
+			if (strcmp(value, HOURS_OF_RETENTION) == 0 || is_number(setting, value))
+				return NULL;
+			return psprintf("It must be \"" HOURS_OF_RETENTION
+							"\" or a whole number of hours from %d to %d.",
+							setting->min, setting->max);
 		case SETTING_INT:
-			errno = 0;
-			number = strtol(value, &end, 10);
-			if (errno != 0 || end == value || *end != '\0' || number < setting->min ||
-				number > setting->max)
+			if (!is_number(setting, value))
 				return psprintf("It must be a whole number of %s from %d to %d.", setting->unit,
 								setting->min, setting->max);
 			return NULL;
@@ -174,10 +195,10 @@ dashie_setting_int(const char *name)
 	const Setting *setting = find_setting(name);
 	char *value = dashie_setting_text(name);
 
-	Assert(setting != NULL && setting->kind == SETTING_INT);
+	Assert(setting != NULL && (setting->kind == SETTING_INT || setting->kind == SETTING_HOURS));
 	if (setting_problem(setting, value) != NULL)
 		value = pstrdup(setting->initial);
-	return strtol(value, NULL, 10);
+	return strtol(value, NULL, 10); /* 0 where it is no number */
 }
 
 bool
@@ -259,7 +280,7 @@ dashie_settings_list(PG_FUNCTION_ARGS)
 		values[3] = CStringGetTextDatum(setting->unit);
 		values[4] = Int32GetDatum(setting->min);
 		values[5] = Int32GetDatum(setting->max);
-		nulls[4] = nulls[5] = setting->kind != SETTING_INT;
+		nulls[4] = nulls[5] = setting->kind != SETTING_INT && setting->kind != SETTING_HOURS;
 		values[6] = CStringGetTextDatum(setting->meaning);
 		dashie_rows_put(&rows, values, nulls);
 	}

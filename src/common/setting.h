@@ -12,7 +12,7 @@
 #include "postgres.h"
 
 extern char *dashie_setting_text(const char *name);
-extern int64 dashie_setting_int(const char *name);
+extern int64 dashie_setting_int(const char *name); /* 0 for hours that are the retention */
 extern bool dashie_setting_bool(const char *name);
 
 #endif /* DASHIE_SETTING_H */

@@ -4,7 +4,9 @@
  *
  *		parse.c		JSON -> events, each accepted or rejected
  *		parents.c	user, session, consent: checked and locked once a batch
- *		target.c	the partitions: duplicates, insert
+ *		duplicates.c	which events are stored already
+ *		id_lookup.c	which ids have an entry in an index
+ *		target.c	the partitions: insert
  *		index_rows.c	the index entries of what was inserted
  *		track.c		the SQL functions
  */
@@ -38,6 +40,7 @@ typedef struct WidgetEvent
 	int index;	  /* in the batch as it was sent */
 	int leaf;	  /* index into EventTarget.leaves */
 	bool own_id;  /* the sender's, by which it is stored once */
+	bool stored;  /* before this call */
 	bool dropped; /* rejected or a duplicate */
 	bool has_dashboard;
 	bool has_duration;
@@ -47,7 +50,8 @@ typedef struct WidgetEvent
 	TimestampTz at;
 	Datum widget_type; /* text */
 	Datum event_type;
-	Datum event_data; /* jsonb; 0 for NULL */
+	Datum event_data;				  /* jsonb; 0 for NULL */
+	const struct WidgetEvent *before; /* sent before it in this call with the same id, or NULL */
 } WidgetEvent;
 
 /* One call of track(): what was sent, and what became of it. */
@@ -81,10 +85,41 @@ parents_lock(EventParents *parents, const EventBatch *batch); /* NULL, or what i
 extern void parents_close(EventParents *parents);
 extern void users_serialize(const pg_uuid_t *users, int nusers);
 
+/* duplicates.c */
+extern void duplicates_find(Relation widget_analytics, EventBatch *const *batches, int nbatches,
+							const EventClock *clock);
+
+/* id_lookup.c */
+typedef struct IdKey
+{
+	uint64 high;
+	uint64 low;
+} IdKey;
+
+/* An id that is looked for. */
+typedef struct IdSlot
+{
+	IdKey key;
+	int order; /* in which it was sent */
+	WidgetEvent *event;
+} IdSlot;
+
+static inline int
+id_key_compare(const IdKey *a, const IdKey *b)
+{
+	if (a->high != b->high)
+		return a->high < b->high ? -1 : 1;
+	return a->low < b->low ? -1 : a->low > b->low;
+}
+
+extern IdKey id_key(const pg_uuid_t *id);
+extern bool ids_index_possible(Relation index);
+extern int ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found);
+
 /* target.c */
 typedef struct EventTarget EventTarget;
 extern EventTarget *target_open(Relation widget_analytics, bool parents_locked);
-extern void target_store(EventTarget *target, EventBatch *batch, const EventClock *clock);
+extern void target_store(EventTarget *target, EventBatch *batch);
 extern bool target_incomplete(const EventTarget *target); /* a partition was missing */
 extern void target_close(EventTarget *target);
 

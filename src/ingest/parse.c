@@ -336,7 +336,9 @@ read_event(EventReader *reader, const JsonbValue *element, int index, WidgetEven
 		return false;
 	}
 	event->index = index;
+	event->stored = false;
 	event->dropped = false;
+	event->before = NULL;
 	if (!uuid_member(reader, object, index, "id", &event->id, &event->own_id) ||
 		!uuid_member(reader, object, index, "dashboard_id", &event->dashboard,
 					 &event->has_dashboard) ||

@@ -1,6 +1,6 @@
 /*
  * target.c
- *		The partitions that a batch goes to: duplicates, and the insert.
+ *		The partitions that a batch goes to.
  *
  * Rows go in with one multi-insert a partition, and the index entries with
  * them, as COPY does it.  That passes by what SQL would run for each row, so
@@ -13,11 +13,6 @@
  * Partitions are never made here: DDL inside an inserting transaction
  * deadlocks.  Events without one are rejected to be sent again, and the
  * caller asks the worker for it.
- *
- * Duplicates are found by id.  A sender repeats an event with the time it had;
- * only where that time was missing or in the future is it stored at the time of
- * its arrival.  So it stands in the day of its time or, as devices keep events
- * for up to 48 hours, in one of the days before that or before now.
  *
  * Locks: ROW EXCLUSIVE on the table, then on the partitions used.
  */
@@ -53,8 +48,6 @@
 #include "ingest/ingest.h"
 #include "metrics/marks.h"
 
-/* How long a device keeps what it could not send. */
-#define DEVICE_BUFFER (48 * USECS_PER_HOUR)
 /* Rows written at once: each needs a slot, and some blocks are enough. */
 #define FLUSH_ROWS 128
 
@@ -88,7 +81,6 @@ typedef struct EventLeaf
 	Relation rel; /* NULL: not opened */
 	bool plain;	  /* rows may be put in directly */
 	DashieColumn columns[EVENT_COLUMNS];
-	Relation id_index;
 	ResultRelInfo *result;
 	bool index_rows; /* index by index */
 	TupleTableSlot **slots;
@@ -182,7 +174,6 @@ target_close(EventTarget *target)
 			ExecDropSingleTupleTableSlot(leaf->slots[j]);
 		if (leaf->result != NULL)
 			ExecCloseIndices(leaf->result);
-		index_close(leaf->id_index, NoLock);
 		table_close(leaf->rel, NoLock);
 	}
 	FreeExecutorState(target->estate);
@@ -194,7 +185,6 @@ static EventLeaf *
 open_leaf(EventTarget *target, int number)
 {
 	EventLeaf *leaf = &target->leaves[number];
-	Oid indexid = InvalidOid;
 
 	if (leaf->rel != NULL)
 		return leaf;
@@ -206,15 +196,8 @@ open_leaf(EventTarget *target, int number)
 		leaf->columns[i].required = true;
 	}
 	dashie_relation_columns(leaf->rel, leaf->columns, EVENT_COLUMNS);
-	if (leaf->rel->rd_rel->relkind == RELKIND_RELATION)
-		indexid = dashie_find_index(leaf->rel, leaf->columns[COLUMN_ID].attnum, NULL);
-	if (!OidIsValid(indexid))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("partition \"%s\" is no plain table with an index on \"id\"",
-							   RelationGetRelationName(leaf->rel)),
-						errdetail("Events that are sent twice are found by it.")));
-	leaf->id_index = index_open(indexid, AccessShareLock);
-	leaf->plain = target->plain && leaf->rel->rd_rules == NULL && !has_own_triggers(leaf->rel) &&
+	leaf->plain = target->plain && leaf->rel->rd_rel->relkind == RELKIND_RELATION &&
+				  leaf->rel->rd_rules == NULL && !has_own_triggers(leaf->rel) &&
 				  !has_other_columns(leaf->rel, leaf->columns) &&
 				  list_length(RelationGetFKeyList(leaf->rel)) ==
 					  list_length(RelationGetFKeyList(target->rel));
@@ -237,121 +220,6 @@ leaf_of(EventTarget *target, TimestampTz at)
 										   bounds, 1, &value, &equal);
 	leaf = bounds->indexes[offset + 1];
 	return leaf >= 0 ? leaf : bounds->default_index;
-}
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	const WidgetEvent *left = *(WidgetEvent *const *) a;
-	const WidgetEvent *right = *(WidgetEvent *const *) b;
-
-	return memcmp(left->id.data, right->id.data, UUID_LEN);
-}
-
-/*
- * drop_stored drops the events whose id stands in a partition.  "events" are
- * in the order of their ids: ids in the order of time come from one place of
- * the index or, in most partitions, from none, which one look tells.
- */
-static void
-drop_stored(EventLeaf *leaf, EventBatch *batch, WidgetEvent **events, int nevents,
-			Snapshot snapshot)
-{
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
-	ScanKeyData keys[2];
-
-	scan = dashie_index_beginscan(leaf->rel, leaf->id_index, snapshot, 2);
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_UUID_GE,
-				UUIDPGetDatum(&events[0]->id));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_UUID_LE,
-				UUIDPGetDatum(&events[nevents - 1]->id));
-	index_rescan(scan, keys, 2, NULL, 0);
-	if (index_getnext_tid(scan, ForwardScanDirection) == NULL)
-	{
-		index_endscan(scan);
-		return;
-	}
-	index_endscan(scan);
-
-	scan = dashie_index_beginscan(leaf->rel, leaf->id_index, snapshot, 1);
-	slot = table_slot_create(leaf->rel, NULL);
-	for (int i = 0; i < nevents; i++)
-	{
-		if (events[i]->dropped)
-			continue;
-		ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(&events[i]->id));
-		index_rescan(scan, keys, 1, NULL, 0);
-		if (index_getnext_slot(scan, ForwardScanDirection, slot))
-		{
-			events[i]->dropped = true;
-			batch->duplicates++;
-		}
-	}
-	ExecDropSingleTupleTableSlot(slot);
-	index_endscan(scan);
-}
-
-/* Marks the partitions of [from, upto]. */
-static void
-mark_leaves(EventTarget *target, TimestampTz from, TimestampTz upto, bool *marked)
-{
-	PartitionBoundInfo bounds = target->partitions->boundinfo;
-	Datum value = TimestampTzGetDatum(from);
-	bool equal;
-	int offset = partition_range_datum_bsearch(target->key->partsupfunc, target->key->partcollation,
-											   bounds, 1, &value, &equal);
-
-	for (;; offset++)
-	{
-		if (bounds->indexes[offset + 1] >= 0)
-			marked[bounds->indexes[offset + 1]] = true;
-		if (offset + 1 >= bounds->ndatums ||
-			(bounds->kind[offset + 1][0] == PARTITION_RANGE_DATUM_VALUE &&
-			 DatumGetTimestampTz(bounds->datums[offset + 1][0]) > upto))
-			break;
-	}
-	if (bounds->default_index >= 0)
-		marked[bounds->default_index] = true;
-}
-
-/*
- * drop_duplicates looks for events with ids of their own in all partitions in
- * which they may stand.
- */
-static void
-drop_duplicates(EventTarget *target, EventBatch *batch, const EventClock *clock)
-{
-	WidgetEvent **events = palloc(Max(batch->nevents, 1) * sizeof(WidgetEvent *));
-	int nparts = target->partitions->nparts;
-	int nevents = 0;
-	bool *recent;
-	bool *marked;
-	Snapshot snapshot;
-
-	for (int i = 0; i < batch->nevents; i++)
-		if (batch->events[i].own_id)
-			events[nevents++] = &batch->events[i];
-	if (nevents == 0 || nparts == 0)
-		return;
-	qsort(events, nevents, sizeof(WidgetEvent *), compare_ids);
-
-	recent = palloc0(nparts);
-	mark_leaves(target, clock->now - DEVICE_BUFFER, clock->latest, recent);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	for (int leaf = 0; leaf < nparts; leaf++)
-		if (recent[leaf])
-			drop_stored(open_leaf(target, leaf), batch, events, nevents, snapshot);
-
-	/* nearly all events are of the last two days, and the rest of a few others */
-	marked = palloc0(nparts);
-	for (int i = 0; i < nevents; i++)
-		if (events[i]->at < clock->now && !events[i]->dropped)
-			mark_leaves(target, events[i]->at - DEVICE_BUFFER, events[i]->at, marked);
-	for (int leaf = 0; leaf < nparts; leaf++)
-		if (marked[leaf] && !recent[leaf])
-			drop_stored(open_leaf(target, leaf), batch, events, nevents, snapshot);
-	UnregisterSnapshot(snapshot);
 }
 
 static void
@@ -490,24 +358,40 @@ insert_with_sql(EventTarget *target, EventBatch *batch, int count)
 	dashie_query_end();
 }
 
+/* Stored before this call, or by it. */
+static bool
+is_duplicate(const WidgetEvent *event)
+{
+	if (event->stored)
+		return true;
+	for (const WidgetEvent *before = event->before; before != NULL; before = before->before)
+		if (!before->dropped)
+			return true;
+	return false;
+}
+
 /*
- * target_store stores the events of a batch that are not stored yet.  Events
- * without a partition are rejected.
+ * target_store stores the events of a batch that are not stored yet, after
+ * duplicates_find() has looked for them.  Events without a partition are
+ * rejected.
  */
 void
-target_store(EventTarget *target, EventBatch *batch, const EventClock *clock)
+target_store(EventTarget *target, EventBatch *batch)
 {
 	int nparts = target->partitions->nparts;
 	int *counts = palloc0(Max(nparts, 1) * sizeof(int));
 	int ordinary = 0;
 
-	drop_duplicates(target, batch, clock);
 	for (int i = 0; i < batch->nevents; i++)
 	{
 		WidgetEvent *event = &batch->events[i];
 
-		if (event->dropped)
+		if (is_duplicate(event))
+		{
+			event->dropped = true;
+			batch->duplicates++;
 			continue;
+		}
 		event->leaf = leaf_of(target, event->at);
 		if (event->leaf < 0)
 		{

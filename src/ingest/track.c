@@ -8,7 +8,8 @@
  *
  * Locks, in this order: ROW EXCLUSIVE on widget_analytics; an advisory lock for
  * each user, ascending; then for each batch the rows of user and session; the
- * partitions.
+ * partitions, one after the other for reading (duplicates.c), then those that are
+ * written to.
  */
 #include "postgres.h"
 
@@ -86,6 +87,7 @@ dashie_track(PG_FUNCTION_ARGS)
 	Tracker tracker;
 	EventBatch batch = {0};
 	Jsonb *events;
+	EventBatch *batches[] = {&batch};
 	TupleDesc desc;
 	Datum values[3];
 	bool nulls[3] = {false};
@@ -114,7 +116,8 @@ dashie_track(PG_FUNCTION_ARGS)
 	if (problem != NULL)
 		ereport(ERROR, (errcode(ERRCODE_FOREIGN_KEY_VIOLATION), errmsg("%s", problem)));
 	events_parse(&batch, &events->root, &tracker.clock);
-	target_store(tracker.target, &batch, &tracker.clock);
+	duplicates_find(tracker.rel, batches, 1, &tracker.clock);
+	target_store(tracker.target, &batch);
 	tracker_close(&tracker);
 
 	values[0] = Int32GetDatum((int32) batch.inserted);
@@ -129,6 +132,7 @@ typedef struct SentBatch
 	EventBatch batch;
 	JsonbContainer *events;
 	const char *problem; /* why none of it is stored */
+	bool refused;		 /* the user has not consented */
 } SentBatch;
 
 static const char *
@@ -207,6 +211,42 @@ read_batches(Jsonb *argument, int *count)
 	return sent;
 }
 
+/*
+ * Checks and reads the batches, as the owner of widget_analytics, and looks for
+ * what is stored of them.
+ */
+static void
+prepare_batches(Tracker *tracker, SentBatch *sent, int nsent)
+{
+	EventBatch **batches = palloc(Max(nsent, 1) * sizeof(EventBatch *));
+	pg_uuid_t *users = palloc(Max(nsent, 1) * sizeof(pg_uuid_t));
+	int nusers = 0;
+	int nbatches = 0;
+
+	for (int i = 0; i < nsent; i++)
+		if (sent[i].problem == NULL)
+			users[nusers++] = sent[i].batch.user;
+	users_serialize(users, nusers);
+	for (int i = 0; i < nsent; i++)
+	{
+		EventBatch *batch = &sent[i].batch;
+
+		CHECK_FOR_INTERRUPTS();
+		if (sent[i].problem != NULL)
+			continue;
+		sent[i].refused = !parents_consent(tracker->parents, &batch->user);
+		if (!sent[i].refused)
+			sent[i].problem = parents_lock(tracker->parents, batch);
+		if (sent[i].refused || sent[i].problem != NULL)
+			continue;
+		events_parse(batch, sent[i].events, &tracker->clock);
+		batches[nbatches++] = batch;
+	}
+	duplicates_find(tracker->rel, batches, nbatches, &tracker->clock);
+	pfree(batches);
+	pfree(users);
+}
+
 Datum
 dashie_track_many(PG_FUNCTION_ARGS)
 {
@@ -214,20 +254,13 @@ dashie_track_many(PG_FUNCTION_ARGS)
 	Tracker tracker;
 	SentBatch *sent;
 	int nsent;
-	pg_uuid_t *users;
-	int nusers = 0;
 
 	dashie_reject_null(fcinfo, 0, "batches");
 	sent = read_batches(PG_GETARG_JSONB_P(0), &nsent);
 	dashie_rows_begin(fcinfo, &rows);
 
 	tracker_open(&tracker);
-	users = palloc(Max(nsent, 1) * sizeof(pg_uuid_t));
-	for (int i = 0; i < nsent; i++)
-		if (sent[i].problem == NULL)
-			users[nusers++] = sent[i].batch.user;
-	users_serialize(users, nusers);
-
+	prepare_batches(&tracker, sent, nsent);
 	for (int i = 0; i < nsent; i++)
 	{
 		EventBatch *batch = &sent[i].batch;
@@ -236,26 +269,18 @@ dashie_track_many(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		values[0] = Int32GetDatum(i);
-		if (sent[i].problem == NULL && !parents_consent(tracker.parents, &batch->user))
+		if (sent[i].problem != NULL)
 		{
-			dashie_rows_put(&rows, values, nulls);
-			continue;
+			values[4] = CStringGetTextDatum(sent[i].problem);
+			nulls[4] = false;
 		}
-		if (sent[i].problem == NULL)
-			sent[i].problem = parents_lock(tracker.parents, batch);
-		if (sent[i].problem == NULL)
+		else if (!sent[i].refused)
 		{
-			events_parse(batch, sent[i].events, &tracker.clock);
-			target_store(tracker.target, batch, &tracker.clock);
+			target_store(tracker.target, batch);
 			values[1] = Int32GetDatum((int32) batch->inserted);
 			values[2] = Int32GetDatum((int32) batch->duplicates);
 			values[3] = events_rejected(batch);
 			nulls[1] = nulls[2] = nulls[3] = false;
-		}
-		else
-		{
-			values[4] = CStringGetTextDatum(sent[i].problem);
-			nulls[4] = false;
 		}
 		dashie_rows_put(&rows, values, nulls);
 	}
