@@ -76,17 +76,17 @@ SELECT id, count(*) FROM public.widget_analytics GROUP BY 1 HAVING count(*) > 1;
 TRUNCATE public.widget_analytics;
 INSERT INTO public.widget_analytics (id, user_id, widget_type, event_type, "timestamp")
 SELECT CASE WHEN n % 2 = 0 THEN pg_temp.r(n) ELSE pg_temp.t(n, at) END, pg_temp.u(1), 'clock', 'view', at
-FROM generate_series(1, 20000) n, LATERAL (SELECT timestamptz '2026-02-19' + n * n % 29 * interval '1 day' + n * interval '1 second') s (at);
+FROM generate_series(1, 6000) n, LATERAL (SELECT timestamptz '2026-02-19' + n * n % 29 * interval '1 day' + n * interval '1 second') s (at);
 -- in two partitions enough for a root above the leaves
 INSERT INTO public.widget_analytics (id, user_id, widget_type, event_type, "timestamp")
 SELECT CASE WHEN n % 2 = 0 THEN pg_temp.r(n) ELSE pg_temp.t(n, at) END, pg_temp.u(1), 'clock', 'view', at
-FROM generate_series(20001, 60000) n, LATERAL (SELECT timestamptz '2026-03-01' + n % 2 * interval '1 day' + n * interval '1 second') s (at);
+FROM generate_series(6001, 24000) n, LATERAL (SELECT timestamptz '2026-03-01' + n % 2 * interval '1 day' + n * interval '1 second') s (at);
 -- (STABLE: what the parts before have stored is none of it)
 CREATE FUNCTION pg_temp.again(part int) RETURNS jsonb LANGUAGE sql STABLE AS $$
 	SELECT jsonb_agg(jsonb_build_object('id', id, 'widget_type', 'clock', 'event_type', 'view', 'timestamp', timestamptz '2026-02-19' + n % 29 * interval '1 day'))
 	FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM public.widget_analytics
-		UNION ALL SELECT pg_temp.r(n), n FROM generate_series(100001, 110000) n
-		UNION ALL SELECT pg_temp.t(n, timestamptz '2026-02-19' + n % 29 * interval '1 day'), n FROM generate_series(100001, 110000) n) i WHERE n % 80 = part $$;
+		UNION ALL SELECT pg_temp.r(n), n FROM generate_series(100001, 104000) n
+		UNION ALL SELECT pg_temp.t(n, timestamptz '2026-02-19' + n % 29 * interval '1 day'), n FROM generate_series(100001, 104000) n) i WHERE n % 40 = part $$;
 SELECT sum(s.stored), sum(s.inserted), sum(s.duplicates) FROM (
 	SELECT (SELECT count(*) FROM jsonb_array_elements(e) x JOIN public.widget_analytics w ON w.id = (x->>'id')::uuid) AS stored, t.inserted, t.duplicates
 	FROM generate_series(0, 9) part, LATERAL (SELECT pg_temp.again(part)) a (e), LATERAL dashie.track(pg_temp.u(1), NULL, e) t) s;

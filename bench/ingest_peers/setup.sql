@@ -9,15 +9,40 @@ INSERT INTO auth.users (id) SELECT md5('user' || n)::uuid FROM generate_series(1
 INSERT INTO public.user_sessions (id, user_id, started_at)
 SELECT md5('session' || n)::uuid, md5('user' || n)::uuid, now() - interval '1 hour' FROM generate_series(1, 1000) AS n;
 
--- A batch is one session's; ids are random, as a browser's crypto.randomUUID() makes them.
+-- Ids are random, as a browser's crypto.randomUUID() makes them, or of version 7: the
+-- milliseconds of the event, and random after that.
+CREATE FUNCTION peer.id(name text, at timestamptz, kind text) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$
+	SELECT (CASE WHEN kind = 'v7' THEN lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(md5(name), 14)
+		ELSE overlay(md5(name) placing '4' from 13) END)::uuid $$;
+
+-- A batch is one session's.
 CREATE TABLE peer.event AS
-SELECT b AS batch, md5('event' || b || '.' || i)::uuid AS id, md5('user' || b % 1000 + 1)::uuid AS user_id,
+SELECT e.batch, peer.id('event' || e.batch || '.' || e.i, e."timestamp", :'ids') AS id, e.user_id, e.dashboard_id, e.session_id,
+	e.widget_type, e.event_type, e.event_data, e.duration_seconds, e."timestamp"
+FROM (
+SELECT b AS batch, i, md5('user' || b % 1000 + 1)::uuid AS user_id,
 	NULL::uuid AS dashboard_id, md5('session' || b % 1000 + 1)::uuid AS session_id,
 	(ARRAY['header', 'clock', 'main', 'agenda', 'photos', 'voice', 'weather', 'map', 'camera'])[1 + (i * 7 + b) % 9] AS widget_type,
 	(ARRAY['view', 'view', 'view', 'click', 'focus', 'active', 'configure'])[1 + i % 7] AS event_type,
 	CASE WHEN i % 3 = 0 THEN jsonb_build_object('source', 'touch', 'x', i % 1920, 'y', i % 1080) END AS event_data,
 	i % 600 AS duration_seconds, date_trunc('milliseconds', now() - interval '1 hour') + i * interval '3 seconds' AS "timestamp"
-FROM generate_series(1, :batches) AS b, generate_series(1, :events) AS i;
+FROM generate_series(1, :batches) AS b, generate_series(1, :events) AS i) AS e;
+
+-- The tables that the events of a way are written to: of a partitioned one the days that they are of.
+CREATE FUNCTION peer.parts(written regclass) RETURNS SETOF regclass LANGUAGE sql AS $$
+	SELECT part FROM (SELECT t.relid AS part, (regexp_matches(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''(.*)''\) TO \(''(.*)''\)'))::timestamptz[] AS bounds
+		FROM pg_partition_tree(written) AS t JOIN pg_class AS c ON c.oid = t.relid WHERE t.isleaf AND t.level > 0) AS p
+	WHERE EXISTS (SELECT FROM peer.event WHERE "timestamp" >= bounds[1] AND "timestamp" < bounds[2])
+	UNION ALL SELECT written WHERE NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = written) $$;
+
+-- What the days before them hold.
+INSERT INTO public.widget_analytics (id, user_id, session_id, widget_type, event_type, duration_seconds, "timestamp")
+SELECT peer.id('history' || d.lower_bound || '.' || n, s.at, :'ids'), md5('user' || n % 1000 + 1)::uuid, md5('session' || n % 1000 + 1)::uuid,
+	(ARRAY['header', 'clock', 'main', 'agenda', 'photos', 'voice', 'weather', 'map', 'camera'])[1 + n % 9], 'view', n % 600, s.at
+FROM dashie.partitions AS d, generate_series(1, :history) AS n,
+	LATERAL (SELECT d.lower_bound + n * ((d.upper_bound - d.lower_bound) / (:history + 1))) AS s (at)
+WHERE d.upper_bound <= (SELECT min("timestamp") FROM peer.event)
+	AND NOT EXISTS (SELECT FROM peer.parts('public.widget_analytics') AS part WHERE part = format('public.%I', d.partition)::regclass);
 
 -- The batch as a device sends it.
 CREATE TABLE peer.batch AS
@@ -27,9 +52,10 @@ SELECT batch, user_id, session_id, jsonb_agg(jsonb_build_object('id', id, 'widge
 FROM peer.event GROUP BY batch, user_id, session_id;
 
 -- The roadmap's DDL, with the changes without which PostgreSQL refuses it: the
--- key contains the partition column. uuid-ossp is not asked for ids here.
+-- key contains the partition column.
+CREATE EXTENSION "uuid-ossp";
 CREATE TABLE peer.roadmap (
-	id uuid DEFAULT gen_random_uuid(),
+	id uuid DEFAULT uuid_generate_v4(),
 	user_id uuid NOT NULL REFERENCES auth.users (id) ON DELETE CASCADE,
 	dashboard_id uuid,
 	session_id uuid REFERENCES public.user_sessions (id) ON DELETE CASCADE,
@@ -67,3 +93,4 @@ JOIN (VALUES ('key_2', 'widget_type'), ('key_3', 'timestamp'), ('key_4', 'user_i
 \gexec
 CREATE TABLE peer.time (way text, run integer, ms numeric, wal numeric, bytes numeric);
 ANALYZE auth.users, public.user_sessions;
+VACUUM ANALYZE public.widget_analytics;

@@ -17,6 +17,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
+#include "port/pg_bswap.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -112,7 +113,19 @@ id_key_compare(const IdKey *a, const IdKey *b)
 	return a->low < b->low ? -1 : a->low > b->low;
 }
 
-extern IdKey id_key(const pg_uuid_t *id);
+/* An id as two numbers, which order as the ids do. */
+static inline IdKey
+id_key(const pg_uuid_t *id)
+{
+	uint64 parts[2];
+	IdKey key;
+
+	memcpy(parts, id->data, sizeof(parts));
+	key.high = pg_ntoh64(parts[0]);
+	key.low = pg_ntoh64(parts[1]);
+	return key;
+}
+
 extern bool ids_index_possible(Relation index);
 extern int ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found);
 
