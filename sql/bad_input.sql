@@ -264,7 +264,7 @@ SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2026-03-01', '20
 SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('-infinity', '2026-03-09')$$);
 SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2010-01-01', '2026-03-09')$$);
 SELECT public.attempt($$SELECT * FROM dashie.widget_popularity('2026-03-01', '12026-03-01')$$);
-SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-09', 'month')$$);
+SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-09', 'year')$$);
 SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-09', '')$$);
 SELECT public.attempt($$SELECT * FROM dashie.event_counts('2026-03-01', '2026-03-11', 'day')$$);
 SELECT public.attempt($$SELECT * FROM dashie.widget_compare('clock', '2026-03-02', '2026-03-01', '2026-03-03', '2026-03-04')$$);

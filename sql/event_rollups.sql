@@ -68,10 +68,18 @@ SELECT * FROM dashie.event_counts('2026-03-19', '2026-03-20', 'day');
 SELECT e.*, e.users = (SELECT count(DISTINCT user_id) FROM public.widget_analytics w WHERE w.event_type = e.key AND user_id <> pg_temp.u(7)) AS exact
 FROM dashie.event_counts('2026-03-02', '2026-03-20', 'event_type') e;
 SELECT * FROM dashie.event_counts('2026-03-02', '2026-03-20', 'widget_type');
+-- by week, from Monday, and by month: of the days that were asked for
+CREATE VIEW public.by_period AS
+SELECT p.period, e.*, (e.events, e.users, e.seconds) = (SELECT count(*), count(DISTINCT w.user_id) FILTER (WHERE u.is_anonymous IS NOT TRUE), coalesce(sum(w.duration_seconds), 0)::bigint
+	FROM public.widget_analytics w JOIN auth.users u ON u.id = w.user_id WHERE "timestamp" >= '2026-02-27' AND "timestamp" < '2026-03-18'
+	AND to_char(date_trunc(p.period, w."timestamp" AT TIME ZONE 'UTC'), 'YYYY-MM-DD') = e.key) AS exact
+FROM (VALUES ('day'), ('week'), ('month')) p (period), LATERAL dashie.event_counts('2026-02-27', '2026-03-17', p.period) e WHERE p.period <> 'day' OR e.key > '2026-03-14';
+TABLE public.by_period;
+DROP VIEW public.by_period;
 -- the digest is SHA-256 over day and bytes
 CREATE FUNCTION pg_temp.le(n int) RETURNS bytea LANGUAGE sql AS
 $$ SELECT decode(string_agg(lpad(to_hex(n >> s & 255), 2, '0'), '' ORDER BY s), 'hex') FROM unnest('{0,8,16,24}'::int[]) s $$;
-SELECT bool_and(digest = sha256(convert_to(day::text, 'UTF8') || pg_temp.le(length(widgets)) || widgets || pg_temp.le(length(entries)) || entries)) FROM dashie.event_page;
+SELECT bool_and(digest = sha256(convert_to(day::text, 'UTF8') || pg_temp.le(length(totals)) || totals || pg_temp.le(length(widgets)) || widgets || pg_temp.le(length(entries)) || entries)) FROM dashie.event_page;
 
 --
 -- Changes: the days that changed are computed again, and no others
@@ -258,6 +266,7 @@ BEGIN;
 DELETE FROM dashie.event_page WHERE day = '2026-03-03';
 SET client_min_messages = notice;
 SELECT * FROM dashie.event_counts('2026-03-02', '2026-03-04', 'day');
+SELECT * FROM dashie.event_counts('2026-03-02', '2026-03-09', 'week');
 ROLLBACK;
 SET client_min_messages = warning;
 -- the zone of finished days stays
@@ -283,8 +292,20 @@ BEGIN; UPDATE dashie.event_page SET widgets = substr(widgets, 1, length(widgets)
 BEGIN; UPDATE dashie.event_page SET widgets = widgets || '\x00'; EXECUTE ask; ROLLBACK;
 BEGIN; UPDATE dashie.event_page SET widgets = '\x01010161001000000000000000'; EXECUTE ask; ROLLBACK;
 BEGIN; UPDATE dashie.event_page SET widgets = '\x0101016100123b30000001ff7fffff01000000ffff'; EXECUTE ask; ROLLBACK;
-BEGIN; UPDATE dashie.event_page SET entries = '\x01'; SELECT * FROM dashie.event_counts('2026-03-02', '2026-03-19', 'event_type'); ROLLBACK;
-BEGIN; UPDATE dashie.event_page SET entries = NULL WHERE day = '2026-03-05'; SELECT * FROM dashie.event_counts('2026-03-02', '2026-03-19', 'event_type'); ROLLBACK;
+PREPARE again AS SELECT dashie.refresh_event_rollups('2026-03-02', '2026-03-19', force => true);
+BEGIN; UPDATE dashie.event_page SET entries = '\x01'; EXECUTE again; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET entries = NULL WHERE day = '2026-03-05'; EXECUTE again; ROLLBACK;
+PREPARE types AS SELECT sum(events), sum(users) FROM dashie.event_counts('2026-03-02', '2026-03-19', 'event_type');
+BEGIN; UPDATE dashie.event_page SET entries = '\x01'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = '\x'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = '\x02'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = '\x01ffffff7f'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = '\x0100ff7f'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = substr(totals, 1, length(totals) - 1); EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = totals || '\x00'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = '\x0100123b30000001ff7fffff01000000ffff'; EXECUTE types; ROLLBACK;
+BEGIN; UPDATE dashie.event_page SET totals = NULL; EXECUTE types; ROLLBACK;
+BEGIN; ALTER TABLE dashie.event_page ALTER totals TYPE bigint USING 5; EXECUTE types; ROLLBACK;
 BEGIN; UPDATE dashie.event_page SET widgets = NULL; EXECUTE ask; ROLLBACK;
 BEGIN; ALTER TABLE dashie.event_page ALTER widgets TYPE bigint USING 5; EXECUTE ask; ROLLBACK;
 BEGIN; CREATE INDEX ON dashie.changed_events (upto); INSERT INTO auth.users VALUES (pg_temp.u(1));

@@ -152,6 +152,25 @@ dashie_instant_text(TimestampTz at)
 }
 
 DateADT
+dashie_period_start(DashiePeriod period, DateADT day)
+{
+	int year, month, dom;
+
+	switch (period)
+	{
+		case PERIOD_DAY:
+			break;
+		case PERIOD_WEEK:
+			/* j2day() counts from Sunday */
+			return day - (j2day(day + POSTGRES_EPOCH_JDATE) + 6) % 7;
+		case PERIOD_MONTH:
+			j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &dom);
+			return day - (dom - 1);
+	}
+	return day;
+}
+
+DateADT
 dashie_day_argument(const char *name, NullableDatum arg)
 {
 	DateADT day;

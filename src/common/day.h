@@ -32,6 +32,17 @@ extern DateADT dashie_today(pg_tz *zone);
 extern char *dashie_day_text(DateADT day);		  /* 2026-11-24 */
 extern char *dashie_instant_text(TimestampTz at); /* as SQL shows it in this session */
 
+/* A week begins with its Monday (ISO 8601), a month with the first. */
+typedef enum DashiePeriod
+{
+	PERIOD_DAY,
+	PERIOD_WEEK,
+	PERIOD_MONTH
+} DashiePeriod;
+
+/* The first day of the period that a day lies in. */
+extern DateADT dashie_period_start(DashiePeriod period, DateADT day);
+
 /* A date argument: not NULL, finite, within [MIN_DAY, MAX_DAY], else 22023 naming the argument. */
 extern DateADT dashie_day_argument(const char *name, NullableDatum arg);
 

@@ -247,5 +247,6 @@ event_collect(Metrics *metrics, EventSource *source, EventPage *page)
 
 	page->widgets = collector.widgets;
 	page->nwidgets = collector.nwidgets;
+	event_totals_of(page, &page->totals);
 	page->final = end <= metrics->now;
 }

@@ -23,8 +23,8 @@ typedef struct EventGroup
 {
 	char *name; /* of a widget, else NULL */
 	int length;
-	DateADT day;  /* by day */
-	bool unknown; /* nothing is known of the day */
+	DateADT day;  /* the first one of a day, week or month */
+	bool unknown; /* nothing is known of one of its days */
 	EventSums sums;
 	UserSet *users;
 } EventGroup;
@@ -103,16 +103,42 @@ gather_widgets(void *arg, DateADT day, const EventPage *page)
 		add_widget(group_of_widget(arg, &page->widgets[i]), &page->widgets[i]);
 }
 
+/* By a stretch of days, of which the first one in the question begins a group. */
+static void
+gather_period(Gathering *gathering, DateADT start, const EventPage *page)
+{
+	EventGroup *group = gathering->ngroups > 0 ? &gathering->groups[gathering->ngroups - 1] : NULL;
+
+	if (group == NULL || group->day != start)
+	{
+		group = add_group(gathering, gathering->ngroups);
+		group->day = start;
+	}
+	if (page == NULL)
+	{
+		group->unknown = true;
+		return;
+	}
+	event_sums_add(&group->sums, &page->totals.sums);
+	roaring_bitmap_or_inplace(group->users, page->totals.users);
+}
+
 static void
 gather_day(void *arg, DateADT day, const EventPage *page)
 {
-	Gathering *gathering = arg;
-	EventGroup *group = add_group(gathering, gathering->ngroups);
+	gather_period(arg, dashie_period_start(PERIOD_DAY, day), page);
+}
 
-	group->day = day;
-	group->unknown = page == NULL;
-	for (int i = 0; page != NULL && i < page->nwidgets; i++)
-		add_widget(group, &page->widgets[i]);
+static void
+gather_week(void *arg, DateADT day, const EventPage *page)
+{
+	gather_period(arg, dashie_period_start(PERIOD_WEEK, day), page);
+}
+
+static void
+gather_month(void *arg, DateADT day, const EventPage *page)
+{
+	gather_period(arg, dashie_period_start(PERIOD_MONTH, day), page);
 }
 
 /* Groups are the types, and the last those that the roadmap does not know. */
@@ -121,25 +147,13 @@ gather_types(void *arg, DateADT day, const EventPage *page)
 {
 	Gathering *gathering = arg;
 
-	for (int i = 0; page != NULL && i < page->nwidgets; i++)
+	for (int i = 0; page != NULL && i < EVENT_COUNTS; i++)
 	{
-		const EventWidget *widget = &page->widgets[i];
+		EventGroup *group = &gathering->groups[i];
 
-		for (int j = 0; j < widget->nentries; j++)
-		{
-			const EventEntry *entry = &widget->entries[j];
-			bool counts = roaring_bitmap_contains(widget->users, entry->user);
-
-			for (int k = 0; k < EVENT_COUNTS; k++)
-			{
-				if (entry->sums.counts[k] == 0)
-					continue;
-				gathering->groups[k].sums.counts[k] += entry->sums.counts[k];
-				event_seconds_add(&gathering->groups[k].sums.seconds[k], entry->sums.seconds[k]);
-				if (counts)
-					roaring_bitmap_add(gathering->groups[k].users, entry->user);
-			}
-		}
+		group->sums.counts[i] += page->totals.sums.counts[i];
+		event_seconds_add(&group->sums.seconds[i], page->totals.sums.seconds[i]);
+		roaring_bitmap_or_inplace(group->users, page->totals.typed[i]);
 	}
 }
 
@@ -247,12 +261,30 @@ put_counts(const Gathering *gathering, DashieRows *rows, const EventGroup *group
 }
 
 static void
-count_by_day(Gathering *gathering, DashieRows *rows)
+count_by_period(Gathering *gathering, DashieRows *rows, EventPageVisitor gather)
 {
-	event_question_each_day(gathering->question, EVENT_WIDGETS, gather_day, gathering);
+	event_question_each_day(gathering->question, EVENT_TOTALS, gather, gathering);
 	for (int i = 0; i < gathering->ngroups; i++)
 		put_counts(gathering, rows, &gathering->groups[i],
 				   CStringGetTextDatum(dashie_day_text(gathering->groups[i].day)));
+}
+
+static void
+count_by_day(Gathering *gathering, DashieRows *rows)
+{
+	count_by_period(gathering, rows, gather_day);
+}
+
+static void
+count_by_week(Gathering *gathering, DashieRows *rows)
+{
+	count_by_period(gathering, rows, gather_week);
+}
+
+static void
+count_by_month(Gathering *gathering, DashieRows *rows)
+{
+	count_by_period(gathering, rows, gather_month);
 }
 
 static void
@@ -269,7 +301,7 @@ count_by_type(Gathering *gathering, DashieRows *rows)
 {
 	for (int i = 0; i < EVENT_COUNTS; i++)
 		(void) add_group(gathering, i);
-	event_question_each_day(gathering->question, EVENT_ENTRIES, gather_types, gathering);
+	event_question_each_day(gathering->question, EVENT_TOTALS, gather_types, gathering);
 	for (int i = 0; i < EVENT_COUNTS; i++)
 		if (i < EVENT_TYPES || event_sums_events(&gathering->groups[i].sums) > 0)
 			put_counts(gathering, rows, &gathering->groups[i],
@@ -281,8 +313,8 @@ static const struct
 	const char *name;
 	void (*count)(Gathering *gathering, DashieRows *rows);
 } kinds[] = {
-	{"day", count_by_day},
-	{"widget_type", count_by_widget},
+	{"day", count_by_day},		   {"week", count_by_week},
+	{"month", count_by_month},	   {"widget_type", count_by_widget},
 	{"event_type", count_by_type},
 };
 
@@ -303,7 +335,7 @@ dashie_event_counts(PG_FUNCTION_ARGS)
 	if (kind == lengthof(kinds))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("argument \"by\" is unknown: \"%s\"", by),
-						errhint("It is day, widget_type or event_type.")));
+						errhint("It is day, week, month, widget_type or event_type.")));
 	dashie_rows_begin(fcinfo, &rows);
 	gathering_begin(&gathering, fcinfo, &guard);
 	kinds[kind].count(&gathering, &rows);

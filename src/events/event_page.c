@@ -3,8 +3,10 @@
  *		The page of a day's events: in memory, as bytes, and in
  *		dashie.event_page.
  *
- * Two columns of bytes, so that a question reads little.  "widgets" is a
- * version byte, their number, and of each, ascending by name: the length of
+ * Three columns of bytes, so that a question reads little.  "totals" is a version
+ * byte, the sums of the day, and of all its users and of those of each type the
+ * length of the set and the set.  "widgets" is a
+ * version byte, the number of widgets, and of each, ascending by name: the length of
  * the name and the name in UTF-8, its sums, the length of the set of its users
  * and the set.  "entries" is a version byte and of each widget, in the same
  * order, the number of its entries, and of each entry, ascending by user: the
@@ -26,6 +28,7 @@
 #include "events/events.h"
 #include "metrics/page_bytes.h"
 
+#define TOTALS_VERSION 1
 #define WIDGETS_VERSION 1
 #define ENTRIES_VERSION 1
 #define SECONDS_BIT(type) (1 << (EVENT_COUNTS + (type)))
@@ -142,6 +145,96 @@ take_sums(PageReader *reader, EventSums *sums)
 			sums->seconds[i] = take_signed(reader);
 }
 
+static void
+put_set(StringInfo buf, UserSet *set)
+{
+	bytea *bytes = user_set_to_bytes(set);
+
+	put_number(buf, VARSIZE_ANY_EXHDR(bytes));
+	appendBinaryStringInfo(buf, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	pfree(bytes);
+}
+
+static UserSet *
+take_set(PageReader *reader)
+{
+	Size length = take_number(reader, take_left(reader));
+	const char *bytes = (const char *) take_bytes(reader, length);
+	bytea *copy = (bytea *) cstring_to_text_with_len(bytes, (int) length);
+	UserSet *set = user_set_from_bytes(copy);
+
+	pfree(copy);
+	return set;
+}
+
+/*
+ * event_totals_of adds up a page that has its entries.  A user has an event of a
+ * type where they count as a user of the widget that it was of.
+ */
+void
+event_totals_of(const EventPage *page, EventTotals *totals)
+{
+	memset(totals, 0, sizeof(*totals));
+	totals->users = user_set_create();
+	for (int i = 0; i < EVENT_COUNTS; i++)
+		totals->typed[i] = user_set_create();
+	for (int i = 0; i < page->nwidgets; i++)
+	{
+		const EventWidget *widget = &page->widgets[i];
+
+		event_sums_add(&totals->sums, &widget->sums);
+		roaring_bitmap_or_inplace(totals->users, widget->users);
+		for (int j = 0; j < widget->nentries; j++)
+		{
+			const EventEntry *entry = &widget->entries[j];
+
+			if (!roaring_bitmap_contains(widget->users, entry->user))
+				continue;
+			for (int k = 0; k < EVENT_COUNTS; k++)
+				if (entry->sums.counts[k] != 0)
+					roaring_bitmap_add(totals->typed[k], entry->user);
+		}
+	}
+}
+
+static bytea *
+totals_to_bytes(const EventPage *page)
+{
+	StringInfoData buf;
+
+	put_header(&buf);
+	appendStringInfoCharMacro(&buf, TOTALS_VERSION);
+	put_sums(&buf, &page->totals.sums);
+	put_set(&buf, page->totals.users);
+	for (int i = 0; i < EVENT_COUNTS; i++)
+		put_set(&buf, page->totals.typed[i]);
+	return put_finish(&buf);
+}
+
+static void
+totals_from_bytes(EventPage *page, const bytea *bytes)
+{
+	PageReader reader;
+
+	take_begin(&reader, bytes, "totals in dashie.event_page");
+	if (take_byte(&reader) != TOTALS_VERSION)
+		take_invalid(&reader, "unknown version");
+	take_sums(&reader, &page->totals.sums);
+	page->totals.users = take_set(&reader);
+	for (int i = 0; i < EVENT_COUNTS; i++)
+		page->totals.typed[i] = take_set(&reader);
+	take_end(&reader);
+}
+
+/* Nobody did anything. */
+static void
+totals_of_nothing(EventPage *page)
+{
+	page->totals.users = user_set_create();
+	for (int i = 0; i < EVENT_COUNTS; i++)
+		page->totals.typed[i] = user_set_create();
+}
+
 static bytea *
 widgets_to_bytes(const EventPage *page)
 {
@@ -153,14 +246,11 @@ widgets_to_bytes(const EventPage *page)
 	for (int i = 0; i < page->nwidgets; i++)
 	{
 		const EventWidget *widget = &page->widgets[i];
-		bytea *users = user_set_to_bytes(widget->users);
 
 		put_number(&buf, widget->length);
 		appendBinaryStringInfo(&buf, widget->name, widget->length);
 		put_sums(&buf, &widget->sums);
-		put_number(&buf, VARSIZE_ANY_EXHDR(users));
-		appendBinaryStringInfo(&buf, VARDATA_ANY(users), VARSIZE_ANY_EXHDR(users));
-		pfree(users);
+		put_set(&buf, widget->users);
 	}
 	return put_finish(&buf);
 }
@@ -195,19 +285,13 @@ read_widget(PageReader *reader, EventWidget *widget)
 {
 	Size length = take_number(reader, take_left(reader));
 	const char *name = (const char *) take_bytes(reader, length);
-	const unsigned char *set;
-	bytea *users;
 
 	if (!has_no_encoding() && !pg_verify_mbstr(PG_UTF8, name, (int) length, true))
 		take_invalid(reader, "a name is no UTF-8");
 	widget->name = pnstrdup(name, length);
 	widget->length = (int) length;
 	take_sums(reader, &widget->sums);
-	length = take_number(reader, take_left(reader));
-	set = take_bytes(reader, length);
-	users = (bytea *) cstring_to_text_with_len((const char *) set, (int) length);
-	widget->users = user_set_from_bytes(users);
-	pfree(users);
+	widget->users = take_set(reader);
 }
 
 static void
@@ -264,6 +348,44 @@ entries_from_bytes(EventPage *page, const bytea *bytes)
 	take_end(&reader);
 }
 
+static const bytea *
+bytes_field(uint64 row, int column)
+{
+	bool isnull;
+	Datum value = dashie_field(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetByteaPP(value);
+}
+
+/* What stands after the head in a row of the page's parts. */
+static void
+read_parts(EventPage *page, EventPageParts parts, uint64 row)
+{
+	const bytea *totals = NULL;
+	const bytea *widgets = NULL;
+	const bytea *entries = NULL;
+	int column = 4;
+
+	if (parts == EVENT_TOTALS || parts == EVENT_ALL)
+	{
+		totals = bytes_field(row, column++);
+		if (totals != NULL)
+			totals_from_bytes(page, totals);
+	}
+	if (parts != EVENT_TOTALS)
+		widgets = bytes_field(row, column++);
+	if (widgets != NULL)
+		widgets_from_bytes(page, widgets);
+	if (parts < EVENT_ENTRIES || page->nwidgets == 0)
+		return;
+	entries = bytes_field(row, column);
+	if (entries == NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("invalid entries in dashie.event_page: none of %s",
+							   dashie_day_text(page->day))));
+	entries_from_bytes(page, entries);
+}
+
 /*
  * event_pages_load returns one page for each day of [from, to], whether stored
  * or not, in the current memory context.
@@ -271,12 +393,18 @@ entries_from_bytes(EventPage *page, const bytea *bytes)
 EventPage *
 event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts parts)
 {
-	static const char *const columns[] = {
-		[EVENT_HEADS] = "day, dirty, final",
-		[EVENT_WIDGETS] = "day, dirty, final, widgets",
-		[EVENT_ENTRIES] = "day, dirty, final, widgets, entries",
+	static const struct
+	{
+		const char *columns;
+		int ncolumns;
+	} read[] = {
+		[EVENT_HEADS] = {"", 0},
+		[EVENT_TOTALS] = {", totals", 1},
+		[EVENT_WIDGETS] = {", widgets", 1},
+		[EVENT_ENTRIES] = {", widgets, entries", 2},
+		[EVENT_ALL] = {", totals, widgets, entries", 3},
 	};
-	static const Oid column_types[] = {DATEOID, BOOLOID, BOOLOID, BYTEAOID, BYTEAOID};
+	static const Oid column_types[] = {DATEOID, BOOLOID, BOOLOID, BYTEAOID, BYTEAOID, BYTEAOID};
 	MemoryContext caller = CurrentMemoryContext;
 	EventPage *pages = palloc0((to - from + 1) * sizeof(EventPage));
 	Oid types[] = {DATEOID, DATEOID};
@@ -284,20 +412,23 @@ event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts part
 	uint64 nrows;
 
 	for (int i = 0; i <= to - from; i++)
+	{
 		pages[i].day = from + i;
+		if (parts == EVENT_TOTALS || parts == EVENT_ALL)
+			totals_of_nothing(&pages[i]);
+	}
 	dashie_query_begin();
-	nrows = metrics_query(
-		metrics,
-		psprintf("SELECT %s FROM dashie.event_page WHERE day BETWEEN $1 AND $2", columns[parts]), 2,
-		types, values);
-	dashie_query_types(3 + parts, column_types);
+	nrows = metrics_query(metrics,
+						  psprintf("SELECT day, dirty, final%s FROM dashie.event_page"
+								   " WHERE day BETWEEN $1 AND $2",
+								   read[parts].columns),
+						  2, types, values);
+	dashie_query_types(3 + read[parts].ncolumns, column_types);
 	for (uint64 row = 0; row < nrows; row++)
 	{
 		DateADT day = DatumGetDateADT(dashie_field(row, 1, NULL));
 		EventPage *page = &pages[day - from];
 		MemoryContext spi;
-		bool isnull;
-		Datum value;
 
 		if (day < from || day > to)
 			elog(ERROR, "dashie.event_page is no table of days");
@@ -307,18 +438,7 @@ event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts part
 		if (parts == EVENT_HEADS)
 			continue;
 		spi = MemoryContextSwitchTo(caller);
-		value = dashie_field(row, 4, &isnull);
-		if (!isnull)
-			widgets_from_bytes(page, DatumGetByteaPP(value));
-		if (parts == EVENT_ENTRIES && page->nwidgets > 0)
-		{
-			value = dashie_field(row, 5, &isnull);
-			if (isnull)
-				ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-								errmsg("invalid entries in dashie.event_page: none of %s",
-									   dashie_day_text(day))));
-			entries_from_bytes(page, DatumGetByteaPP(value));
-		}
+		read_parts(page, parts, row);
 		MemoryContextSwitchTo(spi);
 	}
 	dashie_query_end();
@@ -331,25 +451,27 @@ event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts part
 void
 event_page_store(Metrics *metrics, EventPage *page)
 {
-	Oid types[] = {DATEOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, BYTEAOID, BYTEAOID, BYTEAOID};
+	Oid types[] = {DATEOID,	 BOOLOID,  TIMESTAMPTZOID, TEXTOID,
+				   BYTEAOID, BYTEAOID, BYTEAOID,	   BYTEAOID};
 	Datum values[lengthof(types)];
-	bytea *parts[2];
+	bytea *parts[EVENT_PAGE_COLUMNS];
 
-	parts[0] = widgets_to_bytes(page);
-	parts[1] = entries_to_bytes(page);
+	parts[0] = totals_to_bytes(page);
+	parts[1] = widgets_to_bytes(page);
+	parts[2] = entries_to_bytes(page);
 	values[0] = DateADTGetDatum(page->day);
 	values[1] = BoolGetDatum(page->final);
 	values[2] = TimestampTzGetDatum(metrics->now);
 	values[3] = CStringGetTextDatum(page_snapshot_text(metrics->snapshot));
-	values[4] = PointerGetDatum(parts[0]);
-	values[5] = PointerGetDatum(parts[1]);
-	values[6] = PointerGetDatum(page_digest(page->day, parts, lengthof(parts)));
+	for (int i = 0; i < EVENT_PAGE_COLUMNS; i++)
+		values[4 + i] = PointerGetDatum(parts[i]);
+	values[7] = PointerGetDatum(page_digest(page->day, parts, EVENT_PAGE_COLUMNS));
 	dashie_query_begin();
 	dashie_query("INSERT INTO dashie.event_page AS p"
-				 " (day, dirty, final, computed_at, snapshot, widgets, entries, digest)"
-				 " VALUES ($1, false, $2, $3, $4, $5, $6, $7)"
+				 " (day, dirty, final, computed_at, snapshot, totals, widgets, entries, digest)"
+				 " VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8)"
 				 " ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
-				 " snapshot = $4, widgets = $5, entries = $6, digest = $7",
+				 " snapshot = $4, totals = $5, widgets = $6, entries = $7, digest = $8",
 				 lengthof(types), types, values, NULL);
 	dashie_query_end();
 	page->stored = true;

@@ -157,6 +157,19 @@ visit_computed(EventQuestion *question, DateADT day, EventPageVisitor visit, voi
 	visit(arg, day, page);
 }
 
+/* No set of a page names a user that was never given a number. */
+static void
+require_known_users(const EventPage *page, int32 max_user)
+{
+	for (int i = 0; i < page->nwidgets; i++)
+		user_set_require_max(page->widgets[i].users, max_user);
+	if (page->totals.users != NULL)
+		user_set_require_max(page->totals.users, max_user);
+	for (int i = 0; i < EVENT_COUNTS; i++)
+		if (page->totals.typed[i] != NULL)
+			user_set_require_max(page->totals.typed[i], max_user);
+}
+
 /* Up to ndays days that are not; returns how many it took. */
 static int
 visit_stored(EventQuestion *question, DateADT from, int ndays, EventPageParts parts,
@@ -167,13 +180,12 @@ visit_stored(EventQuestion *question, DateADT from, int ndays, EventPageParts pa
 	EventPage *pages;
 	int n = 0;
 
-	while (n < Min(parts == EVENT_ENTRIES ? 1 : BATCH_DAYS, ndays) && !compute[n])
+	while (n < Min(parts >= EVENT_ENTRIES ? 1 : BATCH_DAYS, ndays) && !compute[n])
 		n++;
 	pages = event_pages_load(question->metrics, from, from + n - 1, parts);
 	for (int i = 0; i < n; i++)
 	{
-		for (int j = 0; j < pages[i].nwidgets; j++)
-			user_set_require_max(pages[i].widgets[j].users, question->metrics->max_user);
+		require_known_users(&pages[i], question->metrics->max_user);
 		visit(arg, from + i, known[i] ? &pages[i] : NULL);
 	}
 	return n;

@@ -75,27 +75,43 @@ typedef struct EventWidget
 	int nentries;
 } EventWidget;
 
+/* All widgets together. */
+typedef struct EventTotals
+{
+	EventSums sums;
+	UserSet *users;				  /* those who count as users of a widget */
+	UserSet *typed[EVENT_COUNTS]; /* of them, those with an event of the type */
+} EventTotals;
+
 typedef struct EventPage
 {
 	DateADT day;
 	bool stored; /* has a row */
 	bool dirty;
 	bool final;
+	EventTotals totals;
 	EventWidget *widgets; /* ascending by the bytes of their names */
 	int nwidgets;
 } EventPage;
 
+/* What is read of a page. */
 typedef enum EventPageParts
 {
 	EVENT_HEADS,
-	EVENT_WIDGETS,
-	EVENT_ENTRIES /* the widgets with their entries */
+	EVENT_TOTALS,
+	EVENT_WIDGETS, /* without the totals */
+	EVENT_ENTRIES, /* the widgets with their entries, without the totals */
+	EVENT_ALL
 } EventPageParts;
+
+/* The bytes that the digest is over: totals, widgets, entries. */
+#define EVENT_PAGE_COLUMNS 3
 
 /* event_page.c */
 extern EventPage *
 event_pages_load(Metrics *metrics, DateADT from, DateADT to, EventPageParts parts);
 extern void event_page_store(Metrics *metrics, EventPage *page);
+extern void event_totals_of(const EventPage *page, EventTotals *totals); /* of its entries */
 extern int event_names_compare(const char *a, int alength, const char *b, int blength);
 extern char *event_name(const char *text, int length, int *name_length); /* of the server's text */
 extern Datum event_name_text(const char *name, int length);

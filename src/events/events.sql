@@ -36,7 +36,7 @@ RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER COST 10000 ROWS 30 AS 'MODULE_PATHNAME', 'dashie_event_counts';
 COMMENT ON FUNCTION dashie.event_counts(date, date, text) IS
 'Events, exact distinct users and the sum of duration_seconds of the days "from" to "to" (inclusive, in the configured time zone, up to 3660 of them), by
-by: day (a row for each day, key = its date; NULL numbers where nothing is known of it), widget_type (a row for each widget with an event) or event_type (a row for each of the five, and "other" if there were others).
+by: day, week (ISO 8601, of which key is the Monday) or month (of which key is the first): a row for each that has days in the range, key = its first day as YYYY-MM-DD, of those days alone, so the first and the last may be of a part of a week or month; NULL numbers where nothing is known of one of them. Or widget_type (a row for each widget with an event) or event_type (a row for each of the five, and "other" if there were others).
 Who counts as a user, and which days can be answered, is as in dashie.widget_popularity().
 Errors: 22023 for NULL, another "by", a reversed or too long range, a day out of range or in the future; 55000 if widget_analytics was never enabled.
 Source: dashie semantics, "widget_analytics".';

@@ -20,38 +20,11 @@
 
 PG_FUNCTION_INFO_V1(dashie_retention_cohorts);
 
-typedef enum Period
-{
-	PERIOD_DAY,
-	PERIOD_WEEK,
-	PERIOD_MONTH
-} Period;
-
 static const char *const period_names[] = {"day", "week", "month"};
-
-/* period_start is the first day of the period that a day lies in. */
-static DateADT
-period_start(Period period, DateADT day)
-{
-	int year, month, dom;
-
-	switch (period)
-	{
-		case PERIOD_DAY:
-			break;
-		case PERIOD_WEEK:
-			/* j2day() counts from Sunday */
-			return day - (j2day(day + POSTGRES_EPOCH_JDATE) + 6) % 7;
-		case PERIOD_MONTH:
-			j2date(day + POSTGRES_EPOCH_JDATE, &year, &month, &dom);
-			return day - (dom - 1);
-	}
-	return day;
-}
 
 /* next_period is the first day of the period after the one that begins with "start". */
 static DateADT
-next_period(Period period, DateADT start)
+next_period(DashiePeriod period, DateADT start)
 {
 	switch (period)
 	{
@@ -60,12 +33,12 @@ next_period(Period period, DateADT start)
 		case PERIOD_WEEK:
 			return start + 7;
 		case PERIOD_MONTH:
-			return period_start(period, start + 31);
+			return dashie_period_start(period, start + 31);
 	}
 	return start + 1;
 }
 
-static Period
+static DashiePeriod
 period_argument(FunctionCallInfo fcinfo, int argno)
 {
 	char *name;
@@ -74,7 +47,7 @@ period_argument(FunctionCallInfo fcinfo, int argno)
 	name = text_to_cstring(PG_GETARG_TEXT_PP(argno));
 	for (int i = 0; i < lengthof(period_names); i++)
 		if (strcmp(period_names[i], name) == 0)
-			return (Period) i;
+			return (DashiePeriod) i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown period: \"%s\"", name),
 			 errhint("It is one of day, week and month.")));
@@ -100,9 +73,9 @@ typedef struct Cohorts
 } Cohorts;
 
 static void
-find_periods(Cohorts *cohorts, Period period, DateADT from, DateADT to, DateADT today)
+find_periods(Cohorts *cohorts, DashiePeriod period, DateADT from, DateADT to, DateADT today)
 {
-	DateADT first = period_start(period, from);
+	DateADT first = dashie_period_start(period, from);
 	int size = today - first + 2;
 
 	cohorts->starts = palloc(size * sizeof(DateADT));
@@ -225,7 +198,7 @@ dashie_retention_cohorts(PG_FUNCTION_ARGS)
 	Cohorts cohorts = {0};
 	DateADT from;
 	DateADT to;
-	Period period;
+	DashiePeriod period;
 	DashieRows rows;
 	DashieGuard guard;
 	Metrics *metrics;
