@@ -51,6 +51,7 @@ my @calls = (
 	"CALL dashie.run_job('close_stale_sessions')",
 	"CALL dashie.run_job('seal_audit')",
 	"SELECT * FROM dashie.widget_popularity(current_date - 20, current_date)",
+	"SELECT * FROM dashie.verify_events(current_date - 20, current_date)",
 	"SELECT * FROM dashie.event_counts(current_date - 20, current_date, 'event_type')",
 	"SELECT * FROM dashie.widget_compare('clock', current_date - 9, current_date - 5, current_date - 4, current_date)",
 	"SELECT * FROM dashie.widget_funnel('{clock,photos}', '1 day', current_date - 5, current_date)",

@@ -39,7 +39,7 @@ sub history
 	my $days = 6 + int(rand(7));
 	my $keep = chance(0.6) ? 4 : 30;
 	my ($day, $minute) = (0, 1);
-	my (@scripts, @users, $count);
+	my (@scripts, @users, @sent, $count);
 	my $stale = 0;    # users changed in a way that only a run takes notice of
 	my $sql;
 
@@ -61,6 +61,9 @@ sub history
 		$sql .= "SELECT oracle.popularity(date '$first' - 3, $today - 1);\nSELECT oracle.days(date '$first' - 3, $today - 1);\n"
 		  . "SELECT oracle.types($today - 1 - $z, $today - 1 - $a);\nSELECT oracle.popularity($today - 1 - $z, $today - 1 - $a);\n"
 		  . "SELECT oracle.compared('" . pick(@widgets) . "', date '$first' - 3, $today - 2 - $a, $today - 1 - $a, $today - 1);\n";
+		# stored once within the retention; and the pages are what plain SQL says
+		$sql .= "SELECT 'twice: ' || id FROM public.widget_analytics WHERE \"timestamp\" > " . $at->($day - $keep, $minute) . " + interval '2 hours' GROUP BY id HAVING count(*) > 1;\n"
+		  . "SELECT 'not proven: ' || v::text FROM dashie.verify_events(date '$first' - 3, $today - 1) v WHERE NOT ok;\n";
 		my @steps = map { pick(@widgets) . (chance(0.5) ? '' : ':' . pick(@types)) } 1 .. 3;
 		my $within = pick('1 hour', '1 day', '2 days', '40 minutes');
 		$sql .= "SELECT oracle.funnel('{" . join(',', @steps) . "}', '$within', greatest($today - $z, oracle.first_kept('$zone')), greatest($today - $a, oracle.first_kept('$zone')), '$zone');\n";
@@ -78,10 +81,17 @@ sub history
 		  . "INSERT INTO oracle.person VALUES ('$id', $anonymous);\n";
 		push @users, $id;
 	};
+	# some events have an id, which comes again with whatever time: random, or of version 7
+	my $id = sub {
+		return '' if chance(0.6);
+		push @sent, sprintf('%s-%04x-%04x-8000-%012x', chance(0.5) ? sprintf('dd%06x', int(rand(2**24))) : 'dd000000', int(rand(2**16)),
+			chance(0.5) ? 0x4000 : 0x7000, int(rand(2**47))) if !@sent || chance(0.6);
+		return "'id', '" . pick(@sent) . "', ";
+	};
 	my $track = sub {
 		my $user = pick(@users);
 		my $events = join ', ', map {
-			"jsonb_build_object('widget_type', '" . pick(@widgets) . "', 'event_type', '" . pick(@types) . "', 'timestamp', " . $event_time->()
+			"jsonb_build_object(" . $id->() . "'widget_type', '" . pick(@widgets) . "', 'event_type', '" . pick(@types) . "', 'timestamp', " . $event_time->()
 			  . ", 'duration_seconds', " . (chance(0.5) ? 'NULL' : int(rand(500))) . ')'
 		} 1 .. 1 + int(rand(12));
 		my $call = "SELECT dashie.track(id, NULL, jsonb_build_array($events)) FROM auth.users WHERE id = '$user' \\g /dev/null\n";
@@ -102,7 +112,7 @@ sub history
 			'UPDATE public.widget_analytics w SET duration_seconds = coalesce(duration_seconds, 0) + 1 WHERE hashtext(w.id::text) % ' . $few . ' = 0',
 			"UPDATE public.widget_analytics w SET widget_type = '" . pick(@widgets) . "' WHERE hashtext(w.id::text) % $few = 0",
 			"UPDATE public.widget_analytics w SET event_data = '{}' WHERE hashtext(w.id::text) % $few = 0",
-			"UPDATE public.widget_analytics w SET \"timestamp\" = \"timestamp\" + interval '7 hours' WHERE hashtext(w.id::text) % $few = 0 AND \"timestamp\" < " . $at->($day, 0),
+			"UPDATE public.widget_analytics w SET \"timestamp\" = \"timestamp\" + interval '7 hours' WHERE hashtext(w.id::text) % $few = 0 AND id::text NOT LIKE 'dd%' AND \"timestamp\" < " . $at->($day, 0),
 			"DELETE FROM public.widget_analytics w WHERE hashtext(w.id::text) % $few = 0",
 			"UPDATE public.widget_analytics w SET user_id = '" . pick(@users) . "' WHERE hashtext(w.id::text) % $few = 0 AND EXISTS (SELECT FROM auth.users WHERE id = '" . pick(@users) . "')");
 		$what =~ s/user_id = '([^']+)'(.*)id = '[^']+'\)/user_id = '$1'$2id = '$1')/;

@@ -88,8 +88,8 @@ static const Setting settings[] = {
 	 "long, "
 	 "up to a day."},
 	{"verify_nightly", SETTING_BOOL, "off", 0, 0, "on or off",
-	 "Whether the job refresh_daily_metrics proves the days that it wrote, as dashie.verify() "
-	 "does."},
+	 "Whether the jobs refresh_daily_metrics and rollup_events prove the days that they wrote, as "
+	 "dashie.verify() and dashie.verify_events() do."},
 };
 
 static const Setting *

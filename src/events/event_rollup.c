@@ -25,6 +25,7 @@
 #include "common/relation.h"
 #include "common/rows.h"
 #include "events/events.h"
+#include "metrics/verify.h"
 #include "roadmap/roadmap.h"
 
 PG_FUNCTION_INFO_V1(dashie_refresh_event_rollups);
@@ -163,7 +164,8 @@ dashie_refresh_event_rollups(PG_FUNCTION_ARGS)
 /*
  * dashie_events_step is one step of the job: days up to yesterday that are
  * missing or changed, the latest first.  A day that changes after its turn is
- * left to the next run.
+ * left to the next run.  After them come, where they are wanted, the steps that
+ * verify those days.
  */
 bool
 dashie_events_step(JobStep *step)
@@ -176,12 +178,15 @@ dashie_events_step(JobStep *step)
 	EventRun run;
 	DateADT from;
 
+	if (verify_night_begun(step))
+		return event_verify_night(step);
 	run_begin(&run, &guard);
 	if (first_day(run.metrics, dashie_enabled_oid_required("widget_analytics"), &from))
 	{
 		Metrics *metrics = run.metrics;
 		DateADT to = metrics->today - 1;
 		EventPage *heads = from <= to ? event_pages_load(metrics, from, to, EVENT_HEADS) : NULL;
+		bool *written = MemoryContextAllocZero(metrics->context, Max(to - from + 1, 0));
 		int waiting = 0;
 		int done = 0;
 
@@ -198,6 +203,7 @@ dashie_events_step(JobStep *step)
 				continue;
 			}
 			compute_day(&run, day);
+			written[day - from] = true;
 			*below = day;
 			begun = true;
 			done++;
@@ -212,6 +218,7 @@ dashie_events_step(JobStep *step)
 			step->progress.advanced = done;
 		}
 		step->rows += done;
+		more = verify_night_plan(step, from, to, written, more);
 	}
 	run_end(&run);
 	return more;

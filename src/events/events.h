@@ -12,6 +12,8 @@
  *		event_counts.c		dashie.widget_popularity(), dashie.event_counts()
  *		event_compare.c		dashie.widget_compare()
  *		event_funnel.c		dashie.widget_funnel()
+ *		event_plain.c		a day's page beside plain SQL over its rows
+ *		event_verify.c		dashie.verify_events()
  *
  * Users are numbered, marks absorbed and runs kept apart as in the metrics of
  * sessions (metrics/engine.h): a run here is a run there.
@@ -176,5 +178,12 @@ extern void event_question_each_day(EventQuestion *question, EventPageParts part
 extern void event_load_floor(Metrics *metrics); /* after the partitions were locked */
 extern void event_question_end(EventQuestion *question);
 extern Oid event_pages_oid(void); /* 55000 if widget_analytics was never enabled */
+
+/* event_plain.c: compares a page that has its entries with plain SQL over the rows of its day */
+struct Proof;
+extern void event_proof_by_rows(struct Proof *proof, const EventPage *page, Oid events);
+
+/* event_verify.c: a step of the job that verifies days which it wrote; true if another is to come */
+extern bool event_verify_night(JobStep *step);
 
 #endif /* DASHIE_EVENTS_H */

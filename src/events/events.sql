@@ -73,3 +73,18 @@ Errors: 22023 for NULL, a bad step, a "within" or a range out of range or revers
 Source: dashie semantics, "widget_analytics".';
 REVOKE ALL ON FUNCTION dashie.widget_funnel(text[], interval, date, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION dashie.widget_funnel(text[], interval, date, date) TO @extowner@;
+
+CREATE FUNCTION dashie.verify_events("from" date, "to" date,
+	OUT day date, OUT ok boolean, OUT method text, OUT differences jsonb, OUT reason text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL UNSAFE SECURITY INVOKER COST 100000 ROWS 30 AS 'MODULE_PATHNAME', 'dashie_verify_events';
+COMMENT ON FUNCTION dashie.verify_events(date, date) IS
+'Proves what is stored of the events of the days "from" to "to" (inclusive, in the configured time zone, up to 3660 of them), a row each; changes nothing.
+method: rows: the page is compared with plain SQL over widget_analytics, and its bytes with their digest; digest: rows of the day are gone, the bytes are compared with their digest and the page''s sums with its entries; missing: there is no page.
+ok: true: proven; false: something differs; NULL: neither, because events changed since and the next run of the job rollup_events counts the day again, or there is nothing to prove yet; reason says which.
+differences: an object with a member for each thing that differs: its two values by where they come from (page, rows, bytes); differ counts elements of a set that differ. Over rows, both count the users who are still there: what others did is in the page alone, under the digest.
+A digest shows damage and careless edits. Whoever changes the bytes of a page and their digest alike is seen only while the rows exist. Rows that somebody removed with their partition, by hand and not by retention, and for which an empty one was made since, differ.
+Errors: 22023 for NULL, a reversed or too long range, a day out of range or in the future; 55000 if widget_analytics was never enabled.
+Source: dashie design, "Metrics without rescanning".';
+REVOKE ALL ON FUNCTION dashie.verify_events(date, date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION dashie.verify_events(date, date) TO @extowner@;

@@ -1,11 +1,11 @@
 /*
  * night.c
- *		The job refresh_daily_metrics verifies the days that it wrote, where the
- *		setting verify_nightly is on.
+ *		A job that writes pages (refresh_daily_metrics, rollup_events) verifies the
+ *		days that it wrote, where the setting verify_nightly is on.
  *
  * The days are noted as they are written, and verified in steps of their own
  * after the last one that writes: each step is a transaction, so a proof that
- * fails undoes none of the numbers.  What it found is then the error of the
+ * fails undoes none of the pages.  What it found is then the error of the
  * run, in dashie.job_run and in the server's log.  The next run finds nothing
  * to compute and succeeds: a day is verified once each time it is written.
  */
@@ -94,31 +94,43 @@ note_failure(Night *night, MemoryContext memory, DateADT day, const Verdict *ver
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * verify_night verifies some of the days; true if some are left.  With the last
- * ones it is the error of all that failed.
- */
-bool
-verify_night(JobStep *step, Oid daily)
+/* The stretch of days that the next ones to be verified lie in. */
+void
+verify_night_next(const JobStep *step, DateADT *from, DateADT *to)
 {
 	Night *night = *step->kept;
-	DashieGuard guard = *step->guard;
-	int last = Min(night->next + STEP_DAYS, night->ndays) - 1;
-	Metrics *metrics = metrics_open(&guard, daily, true);
-	Verification *all =
-		verification_begin(metrics, daily, night->days[night->next], night->days[last]);
 
-	for (; night->next <= last; night->next++)
+	*from = night->days[night->next];
+	*to = night->days[Min(night->next + STEP_DAYS, night->ndays) - 1];
+}
+
+/* Judges the days up to "to" that were written, in a context that may be that of the whole step. */
+void
+verify_night_each(JobStep *step, DateADT to, MemoryContext context, Judge judge, void *verification)
+{
+	Night *night = *step->kept;
+
+	for (; night->next < night->ndays && night->days[night->next] <= to; night->next++)
 	{
-		MemoryContext old = MemoryContextSwitchTo(metrics->context);
+		MemoryContext old = MemoryContextSwitchTo(context);
 		Verdict verdict;
 
-		verification_judge(all, night->days[night->next], &verdict);
+		judge(verification, night->days[night->next], &verdict);
 		if (!verdict.ok && !verdict.no_verdict)
 			note_failure(night, step->memory, night->days[night->next], &verdict);
 		MemoryContextSwitchTo(old);
 	}
-	metrics_close(metrics);
+}
+
+/*
+ * verify_night_end is true if days are left.  With the last ones it is the
+ * error of all that failed; "function" shows more of them.
+ */
+bool
+verify_night_end(const JobStep *step, const char *function)
+{
+	Night *night = *step->kept;
+
 	if (night->next < night->ndays)
 		return true;
 	if (night->nfailed > 0)
@@ -126,6 +138,21 @@ verify_night(JobStep *step, Oid daily)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("verification of %d of %d days failed: %s%s", night->nfailed, night->ndays,
 						night->failures.data, night->nfailed > NAMED_DAYS ? "; ..." : ""),
-				 errhint("SELECT * FROM dashie.verify(...) shows what differs.")));
+				 errhint("SELECT * FROM %s(...) shows what differs.", function)));
 	return false;
+}
+
+bool
+verify_night(JobStep *step, Oid daily)
+{
+	DashieGuard guard = *step->guard;
+	DateADT from;
+	DateADT to;
+	Metrics *metrics = metrics_open(&guard, daily, true);
+
+	verify_night_next(step, &from, &to);
+	verify_night_each(step, to, metrics->context, verification_judge,
+					  verification_begin(metrics, daily, from, to));
+	metrics_close(metrics);
+	return verify_night_end(step, "dashie.verify");
 }

@@ -176,19 +176,6 @@ add_entry(Totals *totals, const PageEntry *entry)
 	totals->duration += entry->duration;
 }
 
-/* What differs of whole sets, where the numbers alone may agree. */
-static void
-difference_of_sets(Proof *proof, const char *name, int64 page, int64 rows, int64 differ)
-{
-	if (differ == 0)
-		return;
-	proof_difference(proof, name,
-					 "\"page\": " INT64_FORMAT ", \"rows\": " INT64_FORMAT
-					 ", \"differ\": " INT64_FORMAT,
-					 page, rows, differ);
-	proof->failed = true;
-}
-
 /* The entries by user and country of sessions that started in the day. */
 static void
 compare_sessions(Proof *proof)
@@ -232,30 +219,7 @@ compare_sessions(Proof *proof)
 	proof->failed |= proof_compare(proof, "ended_sessions", in_page.ended, "rows", in_rows.ended);
 	proof->failed |=
 		proof_compare(proof, "ended_microseconds", in_page.duration, "rows", in_rows.duration);
-	difference_of_sets(proof, "sessions_by_user", in_page.entries, in_rows.entries, differ);
-}
-
-/*
- * count_differing counts the members of one set and not of both.  Users whose
- * row changed since the last refresh are left to the next one.
- */
-static int64
-count_differing(Proof *proof, const UserSet *page, const UserSet *rows)
-{
-	UserSet *differ = user_set_adopt(roaring_bitmap_xor(page, rows));
-	int64 count;
-	int32 *members = user_set_members(differ, proof->metrics->max_user, &count);
-	int64 settled = 0;
-
-	for (int64 i = 0; i < count; i++)
-	{
-		UserEntry *user = numbers_by_number(proof->metrics, members[i]);
-
-		if (user != NULL && (user->is_new || user->changed))
-			settled++;
-	}
-	proof->pending |= settled > 0;
-	return count - settled;
+	proof_differing(proof, "sessions_by_user", in_page.entries, in_rows.entries, differ);
 }
 
 static int64
@@ -338,10 +302,10 @@ compare_users(Proof *proof, const Pair *pairs, int64 npairs)
 			roaring_bitmap_add(page_returning, members[i]);
 	}
 	proof->departed = Max(proof->departed, count - cardinality(page_active));
-	difference_of_sets(proof, "active_users", cardinality(page_active), cardinality(active),
-					   count_differing(proof, page_active, active));
-	difference_of_sets(proof, "returning_users", cardinality(page_returning),
-					   cardinality(returning), count_differing(proof, page_returning, returning));
+	proof_differing(proof, "active_users", cardinality(page_active), cardinality(active),
+					proof_count_differing(proof, page_active, active));
+	proof_differing(proof, "returning_users", cardinality(page_returning), cardinality(returning),
+					proof_count_differing(proof, page_returning, returning));
 }
 
 /* The set of dashboards with a session that overlaps the day, each by its user. */
@@ -366,8 +330,8 @@ compare_dashboards(Proof *proof, const Pair *pairs, int64 npairs)
 		if (dashboard != NULL && !numbers_gone(metrics, dashboard->user_number))
 			roaring_bitmap_add(page_dashboards, members[i]);
 	}
-	difference_of_sets(proof, "dashboards", cardinality(page_dashboards), cardinality(dashboards),
-					   (int64) roaring_bitmap_xor_cardinality(page_dashboards, dashboards));
+	proof_differing(proof, "dashboards", cardinality(page_dashboards), cardinality(dashboards),
+					(int64) roaring_bitmap_xor_cardinality(page_dashboards, dashboards));
 }
 
 static void
@@ -412,7 +376,7 @@ compare_heartbeats(Proof *proof)
 				proof->page->heartbeats,
 				numbers_dashboard(metrics, &pairs[i].dashboard, pairs[i].user->number)))
 			missing++;
-	difference_of_sets(proof, "heartbeats", cardinality(proof->page->heartbeats), npairs, missing);
+	proof_differing(proof, "heartbeats", cardinality(proof->page->heartbeats), npairs, missing);
 }
 
 void

@@ -17,15 +17,12 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #include "common/query.h"
 #include "common/relation.h"
@@ -78,65 +75,14 @@ struct Verification
 	DateADT last_page;
 };
 
-void
-proof_difference(Proof *proof, const char *name, const char *members, ...)
-{
-	appendStringInfo(&proof->json, "%s\"%s\": {", proof->json.len > 0 ? ", " : "", name);
-	for (;;)
-	{
-		va_list args;
-		int needed;
-
-		va_start(args, members);
-		needed = appendStringInfoVA(&proof->json, members, args);
-		va_end(args);
-		if (needed == 0)
-			break;
-		enlargeStringInfo(&proof->json, needed);
-	}
-	appendStringInfoChar(&proof->json, '}');
-}
-
-bool
-proof_compare(Proof *proof, const char *name, int64 page, const char *other_label, int64 other)
-{
-	if (page == other)
-		return false;
-	proof_difference(proof, name, "\"page\": " INT64_FORMAT ", \"%s\": " INT64_FORMAT, page,
-					 other_label, other);
-	return true;
-}
-
-void
-proof_reason(Proof *proof, const char *reason)
-{
-	appendStringInfo(&proof->reason, "%s%s", proof->reason.len > 0 ? "; " : "", reason);
-}
-
-static char *
-hex(const bytea *bytes)
-{
-	return TextDatumGetCString(
-		DirectFunctionCall2(binary_encode, PointerGetDatum(bytes), CStringGetTextDatum("hex")));
-}
-
-/*
- * check_digest says whether the page's bytes are those that its digest was
- * made of; *computed_at is when, or that it never was.
- */
+/* Reads the page's bytes and compares them with their digest. */
 static bool
 check_digest(Proof *proof)
 {
 	static const Oid columns[] = {BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID};
 	Oid type = DATEOID;
 	Datum day = DateADTGetDatum(proof->page->day);
-	bytea *parts[PAGE_PARTS];
-	bytea *stored = NULL;
-	bytea *computed = NULL;
-	bool complete = true;
-	bool isnull;
-	Datum value;
-	bool same;
+	bytea *parts[PAGE_PARTS + 1];
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext spi;
 
@@ -148,31 +94,10 @@ check_digest(Proof *proof)
 		elog(ERROR, "page of %s has vanished", dashie_day_text(proof->page->day));
 	dashie_query_types(lengthof(columns), columns);
 	spi = MemoryContextSwitchTo(caller);
-	for (int i = 0; i < lengthof(parts); i++)
-	{
-		value = dashie_field(0, i + 1, &isnull);
-		complete &= !isnull;
-		parts[i] = isnull ? NULL : DatumGetByteaPP(value);
-	}
-	value = dashie_field(0, lengthof(columns), &isnull);
-	if (!isnull)
-		stored = DatumGetByteaPP(value);
-	if (complete)
-		computed = page_digest(proof->page->day, parts, lengthof(parts));
-	same = stored != NULL && computed != NULL &&
-		   VARSIZE_ANY_EXHDR(stored) == VARSIZE_ANY_EXHDR(computed) &&
-		   memcmp(VARDATA_ANY(stored), VARDATA_ANY(computed), VARSIZE_ANY_EXHDR(computed)) == 0;
-	if (!same)
-	{
-		proof->failed = true;
-		proof_difference(proof, "digest", "\"page\": %s, \"bytes\": %s",
-						 stored != NULL ? psprintf("\"%s\"", hex(stored)) : "null",
-						 computed != NULL ? psprintf("\"%s\"", hex(computed)) : "null");
-		proof_reason(proof, "the page's bytes are not those of its digest");
-	}
+	proof_bytes(parts, lengthof(parts));
 	MemoryContextSwitchTo(spi);
 	dashie_query_end();
-	return same;
+	return proof_digest(proof, proof->page->day, parts, PAGE_PARTS, parts[PAGE_PARTS]);
 }
 
 /* A user of the set whose row changed since the last refresh. */
@@ -340,8 +265,9 @@ judge_missing(Verification *all, DateADT day, Verdict *verdict)
 }
 
 static void
-judge(Verification *all, DateADT day, Verdict *verdict)
+judge(void *verification, DateADT day, Verdict *verdict)
 {
+	Verification *all = verification;
 	Metrics *metrics = all->metrics;
 	DayPage *head = &all->heads[day - all->from];
 	bool open = day >= metrics->first_open_day && OidIsValid(metrics->sessions_rel);
@@ -395,39 +321,12 @@ judge(Verification *all, DateADT day, Verdict *verdict)
 	verdict->reason = proof.reason.data;
 }
 
-/*
- * verification_judge is judge() of a page whose bytes may be such as no page holds:
- * the reader's error becomes the reason.
- */
 void
-verification_judge(Verification *all, DateADT day, Verdict *verdict)
+verification_judge(void *verification, DateADT day, Verdict *verdict)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner resources = CurrentResourceOwner;
-	ErrorData *error = NULL;
+	Verification *all = verification;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		judge(all, day, verdict);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
-			ReThrowError(error);
-		memset(verdict, 0, sizeof(*verdict));
-		verdict->method = day >= all->metrics->first_open_day ? "rows" : "digest";
-		verdict->reason = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = resources;
+	verdict_of(judge, all, day, day >= all->metrics->first_open_day ? "rows" : "digest", verdict);
 }
 
 /* Compares each row of daily_metrics with the head of its page, in SQL. */
@@ -568,16 +467,6 @@ verification_begin(Metrics *metrics, Oid daily, DateADT from, DateADT to)
 	return all;
 }
 
-enum
-{
-	OUT_DAY,
-	OUT_OK,
-	OUT_METHOD,
-	OUT_DIFFERENCES,
-	OUT_REASON,
-	OUT_COLUMNS
-};
-
 Datum
 dashie_verify(PG_FUNCTION_ARGS)
 {
@@ -602,21 +491,10 @@ dashie_verify(PG_FUNCTION_ARGS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 		Verdict verdict;
-		Datum values[OUT_COLUMNS];
-		bool nulls[OUT_COLUMNS] = {false};
 
 		CHECK_FOR_INTERRUPTS();
 		verification_judge(all, day, &verdict);
-		values[OUT_DAY] = DateADTGetDatum(day);
-		values[OUT_OK] = BoolGetDatum(verdict.ok);
-		nulls[OUT_OK] = verdict.no_verdict;
-		values[OUT_METHOD] = CStringGetTextDatum(verdict.method);
-		nulls[OUT_DIFFERENCES] = verdict.differences == NULL;
-		if (verdict.differences != NULL)
-			values[OUT_DIFFERENCES] =
-				DirectFunctionCall1(jsonb_in, CStringGetDatum(verdict.differences));
-		values[OUT_REASON] = CStringGetTextDatum(verdict.reason);
-		dashie_rows_put(&rows, values, nulls);
+		verdict_put(&rows, day, &verdict);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
