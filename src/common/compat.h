@@ -58,17 +58,6 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
-/* 15 gave the end of a btree's page a macro; 16 wants the table for the root */
-#include "access/nbtree.h"
-#if PG_VERSION_NUM < 150000
-#define BTPageGetOpaque(page) ((BTPageOpaque) PageGetSpecialPointer(page))
-#endif
-#if PG_VERSION_NUM >= 160000
-#define dashie_bt_getroot(index, heap) _bt_getroot((index), (heap), BT_READ)
-#else
-#define dashie_bt_getroot(index, heap) _bt_getroot((index), BT_READ)
-#endif
-
 /* 15 replaced random() by a generator of its own; from 0 to below 1 */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"

@@ -27,8 +27,17 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "common/compat.h"
 #include "ingest/ingest.h"
+
+/* 15 gave the end of a btree's page a macro; 16 wants the table for the root */
+#if PG_VERSION_NUM < 150000
+#define BTPageGetOpaque(page) ((BTPageOpaque) PageGetSpecialPointer(page))
+#endif
+#if PG_VERSION_NUM >= 160000
+#define dashie_bt_getroot(index, heap) _bt_getroot((index), (heap), BT_READ)
+#else
+#define dashie_bt_getroot(index, heap) _bt_getroot((index), BT_READ)
+#endif
 
 /* The id of an entry; false for a NULL, which comes after all ids. */
 static inline bool

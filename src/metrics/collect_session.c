@@ -107,7 +107,8 @@ session_read(const SessionReader *reader, Stretch *stretch, DashieScan *scan, Se
 	}
 
 	session->first = day_of(stretch, session->started);
-	session->last = Min(day_of(stretch, covered), stretch->ndays - 1);
+	session->last = day_of(stretch, covered);
+	session->last = Min(session->last, stretch->ndays - 1);
 	if (session->first >= stretch->ndays || (session->first < 0 && session->last < 0))
 		return false;
 

@@ -206,7 +206,7 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 			id_index_prefetch(&metrics->users, &profile->user);
 		if (++n == PROFILE_BATCH)
 		{
-			before = Max(before, count_profiles(metrics, counts, batch, n));
+			before = count_profiles(metrics, counts, batch, n);
 			n = 0;
 		}
 	}

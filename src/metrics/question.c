@@ -228,7 +228,8 @@ question_settle_countries(Question *question)
 	int n;
 
 	Assert(metrics->users_loaded);
-	from = Min(metrics_first_day(metrics), question->from);
+	from = metrics_first_day(metrics);
+	from = Min(from, question->from);
 	ndays = metrics->today - from + 1;
 	compute = palloc0(ndays);
 	(void) plan_days(metrics, from, metrics->today, compute, palloc0(ndays));
