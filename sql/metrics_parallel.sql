@@ -46,11 +46,7 @@ EXECUTE keep ('by day, through the index');
 -- rows that lie together are read by blocks
 CLUSTER public.user_sessions USING idx_sessions_started;
 SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
-EXECUTE keep ('by day, by blocks, two workers');
-SET max_parallel_maintenance_workers = 0;
-SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
-EXECUTE keep ('by day, by blocks, one process');
-SET max_parallel_maintenance_workers = 2;
+EXECUTE keep ('by day, by blocks');
 DROP INDEX public.idx_sessions_end;
 SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
 EXECUTE keep ('by day, without the index on the end');

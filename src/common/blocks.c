@@ -11,20 +11,12 @@
 
 #include "access/tableam.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
 
 #include "common/blocks.h"
 
 #define BITS 64
-
-typedef struct SharedBlocks
-{
-	pg_atomic_uint32 next_word; /* nobody has taken its blocks yet */
-	BlockNumber size;
-	uint64 words[FLEXIBLE_ARRAY_MEMBER];
-} SharedBlocks;
 
 /*
  * dashie_blocks_readable says whether the table's access method can read a
@@ -49,15 +41,13 @@ dashie_blocks_create(Relation rel, Snapshot snapshot)
 	blocks->snapshot = snapshot;
 	blocks->size = RelationGetNumberOfBlocks(rel);
 	blocks->words = palloc0(((Size) blocks->size / BITS + 1) * sizeof(uint64));
-	blocks->shared = NULL;
 	return blocks;
 }
 
 void
 dashie_blocks_free(DashieBlocks *blocks)
 {
-	if (blocks->shared == NULL)
-		pfree(blocks->words);
+	pfree(blocks->words);
 	pfree(blocks);
 }
 
@@ -94,12 +84,14 @@ contains(const DashieBlocks *blocks, BlockNumber block)
 	return (blocks->words[block / BITS] >> block % BITS & 1) != 0;
 }
 
-/* The next stretch of neighbours in [from, upto). */
-static bool
-find_stretch(const DashieBlocks *blocks, BlockNumber from, BlockNumber upto, BlockNumber *first,
-			 BlockNumber *last)
+/*
+ * dashie_blocks_next finds the next stretch of blocks that follow one another.
+ */
+bool
+dashie_blocks_next(const DashieBlocks *blocks, BlockNumber from, BlockNumber *first,
+				   BlockNumber *last)
 {
-	while (from < upto && !contains(blocks, from))
+	while (from < blocks->size && !contains(blocks, from))
 	{
 		uint64 rest = blocks->words[from / BITS] >> from % BITS;
 
@@ -108,72 +100,10 @@ find_stretch(const DashieBlocks *blocks, BlockNumber from, BlockNumber upto, Blo
 		else
 			from += pg_rightmost_one_pos64(rest);
 	}
-	if (from >= upto)
+	if (from >= blocks->size)
 		return false;
 	*first = *last = from;
-	while (*last + 1 < upto && contains(blocks, *last + 1))
+	while (*last + 1 < blocks->size && contains(blocks, *last + 1))
 		(*last)++;
 	return true;
-}
-
-/*
- * dashie_blocks_next finds the next stretch of blocks that follow one another.
- * Of a shared set it takes as many blocks as a word holds, when it is through
- * with those that it took before.
- */
-bool
-dashie_blocks_next(DashieBlocks *blocks, BlockNumber from, BlockNumber *first, BlockNumber *last)
-{
-	if (blocks->shared == NULL)
-		return find_stretch(blocks, from, blocks->size, first, last);
-	while (!find_stretch(blocks, from, blocks->taken_upto, first, last))
-	{
-		uint32 word = pg_atomic_fetch_add_u32(&blocks->shared->next_word, 1);
-
-		if (word > (blocks->size - 1) / BITS)
-			return false;
-		from = word * BITS;
-		blocks->taken_upto = Min(blocks->size, from + BITS);
-	}
-	return true;
-}
-
-static Size
-words_size(BlockNumber size)
-{
-	return ((Size) size / BITS + 1) * sizeof(uint64);
-}
-
-Size
-dashie_blocks_shared_size(const DashieBlocks *blocks)
-{
-	return offsetof(SharedBlocks, words) + words_size(blocks->size);
-}
-
-void
-dashie_blocks_share(const DashieBlocks *blocks, void *memory)
-{
-	SharedBlocks *shared = memory;
-
-	pg_atomic_init_u32(&shared->next_word, 0);
-	shared->size = blocks->size;
-	memcpy(shared->words, blocks->words, words_size(blocks->size));
-}
-
-/*
- * dashie_blocks_attach makes a set of what is shared, whose blocks go to
- * whoever asks for them first.  It must not outlast the shared memory.
- */
-DashieBlocks *
-dashie_blocks_attach(Relation rel, Snapshot snapshot, void *memory)
-{
-	DashieBlocks *blocks = palloc(sizeof(DashieBlocks));
-
-	blocks->rel = rel;
-	blocks->snapshot = snapshot;
-	blocks->shared = memory;
-	blocks->size = blocks->shared->size;
-	blocks->words = blocks->shared->words;
-	blocks->taken_upto = 0;
-	return blocks;
 }

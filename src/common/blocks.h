@@ -18,10 +18,6 @@ struct DashieBlocks
 	Snapshot snapshot;
 	BlockNumber size; /* blocks that can hold a row which the snapshot sees */
 	uint64 *words;	  /* a bit a block */
-
-	/* of a set that several processes divide between them: */
-	struct SharedBlocks *shared; /* NULL: it is not */
-	BlockNumber taken_upto;		 /* this process has taken the blocks before this one */
 };
 
 /* Can blocks of this table be read by themselves? */
@@ -31,14 +27,9 @@ extern DashieBlocks *dashie_blocks_create(Relation rel, Snapshot snapshot);
 extern uint64
 dashie_blocks_add(DashieBlocks *blocks, Oid indexid, TimestampTz from, TimestampTz upto);
 /* The first of those from "from" on, with the last of its neighbours; false if there is none. */
-extern bool
-dashie_blocks_next(DashieBlocks *blocks, BlockNumber from, BlockNumber *first, BlockNumber *last);
+extern bool dashie_blocks_next(const DashieBlocks *blocks, BlockNumber from, BlockNumber *first,
+							   BlockNumber *last);
 extern uint64 dashie_blocks_count(const DashieBlocks *blocks);
 extern void dashie_blocks_free(DashieBlocks *blocks);
-
-/* A copy in shared memory of that size, and a set that takes its blocks from there. */
-extern Size dashie_blocks_shared_size(const DashieBlocks *blocks);
-extern void dashie_blocks_share(const DashieBlocks *blocks, void *shared);
-extern DashieBlocks *dashie_blocks_attach(Relation rel, Snapshot snapshot, void *shared);
 
 #endif /* DASHIE_BLOCKS_H */

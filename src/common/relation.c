@@ -336,7 +336,7 @@ dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid, TimestampT
  * dashie_scan_begin_blocks reads the blocks, each stretch of neighbours in one go.
  */
 DashieScan *
-dashie_scan_begin_blocks(DashieBlocks *blocks)
+dashie_scan_begin_blocks(const DashieBlocks *blocks)
 {
 	DashieScan *scan = scan_alloc(blocks->rel);
 

@@ -72,7 +72,7 @@ typedef struct DashieScan
 	IndexScanDesc lookup;
 
 	/* the blocks that are read, and the next one to look for */
-	DashieBlocks *blocks;
+	const DashieBlocks *blocks;
 	BlockNumber next_block;
 
 	Buffer asked; /* the block that was last asked for ahead of its use */
@@ -93,7 +93,7 @@ dashie_scan_begin_range(Relation rel, Snapshot snapshot, const DashieColumn *col
 extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid indexid,
 										   TimestampTz from, TimestampTz upto);
 /* All visible rows of the blocks, also those that no range named; the blocks must outlast it. */
-extern DashieScan *dashie_scan_begin_blocks(DashieBlocks *blocks);
+extern DashieScan *dashie_scan_begin_blocks(const DashieBlocks *blocks);
 /* Rows come in ascending order of the range's column. */
 extern bool dashie_scan_is_ordered(const DashieScan *scan);
 extern bool dashie_scan_next(DashieScan *scan);

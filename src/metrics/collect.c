@@ -4,8 +4,8 @@
  *
  * Two ways lead to the rows.  A short stretch of a long history is found
  * through indexes (collect_range.c).  A stretch that is a good part of what
- * there is is read with the whole table, in the order of its blocks.  Many
- * blocks are read by several processes (collect_parallel.c).
+ * there is is read with the whole table, in the order of its blocks, by several
+ * processes if it is large (collect_parallel.c).
  *
  * A pass holds what it reads in at most maintenance_work_mem, and one day in
  * any case: days that do not fit are left to a later pass.
@@ -35,6 +35,20 @@
 
 /* A guess for a table that was never analyzed. */
 #define ROWS_PER_BLOCK 40
+
+/* Reads the whole table, in parallel where that pays. */
+static void
+read_table(Collector *collector)
+{
+	SessionReader *reader = &collector->reader;
+	int nworkers = parallel_workers_for(reader->rel);
+
+	session_reader_whole(reader);
+	if (nworkers > 0)
+		collect_in_parallel(collector, nworkers);
+	else
+		collector_add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
+}
 
 /* When the first session of the table began; without an index on it, long ago. */
 static TimestampTz
@@ -212,7 +226,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	if (collector.reader.rel != NULL)
 	{
 		if (whole_table)
-			collect_blocks(&collector, NULL);
+			read_table(&collector);
 		else
 			collect_range(&collector);
 	}

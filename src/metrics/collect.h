@@ -4,7 +4,7 @@
  *		collect.c			one pass: who reads, how much memory it may take
  *		collect_session.c	what a session's row says, and where it goes
  *		collect_range.c		the rows of a short stretch, found through indexes
- *		collect_parallel.c	reads blocks, divided among parallel workers
+ *		collect_parallel.c	the same pass divided among parallel workers
  *		collect_page.c		a day's rows become its page
  */
 #ifndef DASHIE_COLLECT_H
@@ -12,7 +12,6 @@
 
 #include "postgres.h"
 
-#include "common/blocks.h"
 #include "metrics/engine.h"
 #include "storage/itemptr.h"
 
@@ -146,7 +145,8 @@ extern void collector_add_all(Collector *collector, DashieScan *scan);
 extern void collect_range(Collector *collector);
 
 /* collect_parallel.c */
-extern void collect_blocks(Collector *collector, DashieBlocks *blocks); /* NULL: the table */
+extern int parallel_workers_for(Relation rel);
+extern void collect_in_parallel(Collector *collector, int nworkers);
 
 /* collect_page.c */
 extern void collect_page(Collector *collector, DayPage *page, int day);

@@ -1,9 +1,9 @@
 /*
  * collect_parallel.c
- *		The reading of many blocks divided among parallel workers.
+ *		The reading of a large table divided among parallel workers.
  *
- * The blocks of a table are shared out by PostgreSQL's parallel scan, some of
- * its blocks by blocks.c; the leader reads its share too.  A worker runs as the same user, with the same
+ * The blocks of the table are shared out by PostgreSQL's parallel scan; the
+ * leader reads its share too.  A worker runs as the same user, with the same
  * snapshot and settings, and checks the table again before it reads.  It knows
  * nothing of users: it calls each by the order in which it met them, and sends
  * to the leader, through a queue each,
@@ -29,7 +29,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "common/blocks.h"
 #include "common/compat.h"
 #include "common/relation.h"
 #include "metrics/collect.h"
@@ -37,7 +36,7 @@
 
 #define KEY_SHARED 1
 #define KEY_STARTS 2
-#define KEY_SCAN 3 /* or the blocks */
+#define KEY_SCAN 3
 #define KEY_QUEUES 4
 
 #define QUEUE_BYTES (256 * 1024)
@@ -48,7 +47,6 @@ typedef struct SharedCollect
 {
 	Oid sessions_rel;
 	int ndays;
-	bool some_blocks; /* not the whole table */
 } SharedCollect;
 
 typedef enum MessageKind
@@ -118,14 +116,18 @@ typedef struct Worker
 	Outbox rows;
 } Worker;
 
-/* One worker more each time that there are three times as many blocks. */
-static int
-workers_for(BlockNumber blocks)
+/*
+ * parallel_workers_for says how many workers reading the table is worth: one
+ * more each time that it is three times as large.
+ */
+int
+parallel_workers_for(Relation rel)
 {
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 	double threshold = Max(min_parallel_table_scan_size, 1);
 	int nworkers = 0;
 
-	if (IsInParallelMode())
+	if (IsInParallelMode() || (blocks < threshold))
 		return 0;
 	while (blocks >= threshold && nworkers < max_parallel_maintenance_workers)
 	{
@@ -133,15 +135,6 @@ workers_for(BlockNumber blocks)
 		threshold *= 3;
 	}
 	return nworkers;
-}
-
-/* This process's share of the table, or of the blocks. */
-static DashieScan *
-begin_share(Relation rel, const SharedCollect *shared, Snapshot snapshot, void *share)
-{
-	if (shared->some_blocks)
-		return dashie_scan_begin_blocks(dashie_blocks_attach(rel, snapshot, share));
-	return dashie_scan_begin_parallel(rel, share);
 }
 
 static void
@@ -294,8 +287,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	session_reader_open(&worker->reader, shared->sessions_rel);
 	session_reader_whole(&worker->reader);
 
-	scan = begin_share(worker->reader.rel, shared, GetActiveSnapshot(),
-					   shm_toc_lookup(toc, KEY_SCAN, false));
+	scan = dashie_scan_begin_parallel(worker->reader.rel, shm_toc_lookup(toc, KEY_SCAN, false));
 	while (dashie_scan_next(scan))
 	{
 		Session *session = &batch[n];
@@ -417,8 +409,9 @@ drain(Collector *collector, Inbox *inbox, bool wait)
 
 /* The leader's own share. */
 static void
-read_share(Collector *collector, DashieScan *scan, Inbox *inboxes, int ninboxes)
+read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inboxes, int ninboxes)
 {
+	DashieScan *scan = dashie_scan_begin_parallel(collector->reader.rel, shared_scan);
 	int since = 0;
 
 	while (dashie_scan_next(scan))
@@ -434,19 +427,21 @@ read_share(Collector *collector, DashieScan *scan, Inbox *inboxes, int ninboxes)
 	dashie_scan_end(scan);
 }
 
-/* Reads with up to nworkers workers; it is right also when none of them can be had. */
-static void
-collect_in_parallel(Collector *collector, const DashieBlocks *blocks, int nworkers)
+/*
+ * collect_in_parallel reads the whole table with up to nworkers workers; it is
+ * right also when none of them can be had.
+ */
+void
+collect_in_parallel(Collector *collector, int nworkers)
 {
 	Relation rel = collector->reader.rel;
 	Snapshot snapshot = collector->metrics->snapshot;
 	Size starts_size = (collector->stretch.ndays + 1) * sizeof(TimestampTz);
-	Size scan_size = blocks != NULL ? dashie_blocks_shared_size(blocks)
-									: table_parallelscan_estimate(rel, snapshot);
+	Size scan_size = table_parallelscan_estimate(rel, snapshot);
 	ParallelContext *context;
 	SharedCollect *shared;
 	TimestampTz *starts;
-	void *share;
+	ParallelTableScanDesc shared_scan;
 	char *queues;
 	Inbox *inboxes;
 
@@ -463,17 +458,13 @@ collect_in_parallel(Collector *collector, const DashieBlocks *blocks, int nworke
 	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
 	shared->sessions_rel = RelationGetRelid(rel);
 	shared->ndays = collector->stretch.ndays;
-	shared->some_blocks = blocks != NULL;
 	shm_toc_insert(context->toc, KEY_SHARED, shared);
 	starts = shm_toc_allocate(context->toc, starts_size);
 	memcpy(starts, collector->stretch.starts, starts_size);
 	shm_toc_insert(context->toc, KEY_STARTS, starts);
-	share = shm_toc_allocate(context->toc, scan_size);
-	if (blocks != NULL)
-		dashie_blocks_share(blocks, share);
-	else
-		table_parallelscan_initialize(rel, share, snapshot);
-	shm_toc_insert(context->toc, KEY_SCAN, share);
+	shared_scan = shm_toc_allocate(context->toc, scan_size);
+	table_parallelscan_initialize(rel, shared_scan, snapshot);
+	shm_toc_insert(context->toc, KEY_SCAN, shared_scan);
 	queues = shm_toc_allocate(context->toc, mul_size(nworkers, QUEUE_BYTES));
 	shm_toc_insert(context->toc, KEY_QUEUES, queues);
 
@@ -496,31 +487,11 @@ collect_in_parallel(Collector *collector, const DashieBlocks *blocks, int nworke
 			inboxes[i].done = true;
 	}
 
-	read_share(collector, begin_share(rel, shared, snapshot, share), inboxes, nworkers);
+	read_share(collector, shared_scan, inboxes, nworkers);
 	for (int i = 0; i < nworkers; i++)
 		drain(collector, &inboxes[i], true);
 	WaitForParallelWorkersToFinish(context);
 	DestroyParallelContext(context);
 	ExitParallelMode();
 	PopActiveSnapshot();
-}
-
-/*
- * collect_blocks reads the blocks, or without them the whole table, in parallel
- * where that pays.
- */
-void
-collect_blocks(Collector *collector, DashieBlocks *blocks)
-{
-	Relation rel = collector->reader.rel;
-	int nworkers =
-		workers_for(blocks != NULL ? dashie_blocks_count(blocks) : RelationGetNumberOfBlocks(rel));
-
-	session_reader_whole(&collector->reader);
-	if (nworkers > 0)
-		collect_in_parallel(collector, blocks, nworkers);
-	else
-		collector_add_all(collector, blocks != NULL
-										 ? dashie_scan_begin_blocks(blocks)
-										 : dashie_scan_begin(rel, collector->metrics->snapshot));
 }

@@ -87,11 +87,11 @@ collector_add_all(Collector *collector, DashieScan *scan)
 }
 
 /*
- * read_blocks reads the blocks of the rows; false, with nothing read, where that
- * does not pay.
+ * collect_blocks reads the blocks of the rows; false, with nothing read, where
+ * that does not pay.
  */
 static bool
-read_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index)
+collect_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index)
 {
 	const Stretch *stretch = &collector->stretch;
 	TimestampTz from = stretch->starts[0];
@@ -104,7 +104,10 @@ read_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index
 	dashie_blocks_add(blocks, long_index, DT_NOBEGIN, from);
 	pays = dashie_blocks_count(blocks) * VISITS_PER_BLOCK <= nrows;
 	if (pays)
-		collect_blocks(collector, blocks);
+	{
+		session_reader_whole(&collector->reader);
+		collector_add_all(collector, dashie_scan_begin_blocks(blocks));
+	}
 	dashie_blocks_free(blocks);
 	return pays;
 }
@@ -125,7 +128,8 @@ collect_range(Collector *collector)
 	Oid long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
 
 	if (OidIsValid(start_index) && OidIsValid(end_index) && OidIsValid(long_index) &&
-		dashie_blocks_readable(rel) && read_blocks(collector, start_index, end_index, long_index))
+		dashie_blocks_readable(rel) &&
+		collect_blocks(collector, start_index, end_index, long_index))
 		return;
 
 	collector_add_all(collector, dashie_scan_begin_range(rel, snapshot, started, near,
