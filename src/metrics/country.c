@@ -79,10 +79,9 @@ add_doubt(CountryDoubts *doubts, const UserEntry *user)
 	if (doubts->n == doubts->size)
 	{
 		doubts->size = Max(1024, doubts->size * 2);
-		doubts->doubts =
-			doubts->doubts == NULL
-				? palloc_extended(doubts->size * sizeof(CountryDoubt), MCXT_ALLOC_HUGE)
-				: repalloc_huge(doubts->doubts, doubts->size * sizeof(CountryDoubt));
+		doubts->doubts = doubts->doubts == NULL
+							 ? palloc_extended(doubts->size * sizeof(CountryDoubt), MCXT_ALLOC_HUGE)
+							 : repalloc_huge(doubts->doubts, doubts->size * sizeof(CountryDoubt));
 	}
 	doubt = &doubts->doubts[doubts->n++];
 	doubt->number = user->number;

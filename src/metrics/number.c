@@ -101,9 +101,8 @@ presize_dashboards(Metrics *metrics, int32 highest)
 		return;
 	size = Min(size, PG_INT32_MAX);
 	metrics->dashboard_by_number =
-		old_size == 0
-			? MemoryContextAllocHuge(metrics->context, size * sizeof(DashboardEntry))
-			: repalloc_huge(metrics->dashboard_by_number, size * sizeof(DashboardEntry));
+		old_size == 0 ? MemoryContextAllocHuge(metrics->context, size * sizeof(DashboardEntry))
+					  : repalloc_huge(metrics->dashboard_by_number, size * sizeof(DashboardEntry));
 	memset(metrics->dashboard_by_number + old_size, 0, (size - old_size) * sizeof(DashboardEntry));
 	metrics->dashboard_by_number_size = (int32) size;
 }
