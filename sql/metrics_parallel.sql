@@ -116,6 +116,16 @@ BEGIN; INSERT INTO dashie.dashboard_number SELECT * FROM dashie.dashboard_number
 -- what the owner adds to a table of numbers is minded
 BEGIN; ALTER TABLE dashie.user_number ADD CHECK (number < 1002); INSERT INTO auth.users (id, created_at) VALUES (pg_temp.u(3000), '2026-03-01'); EXECUTE refresh; ROLLBACK;
 BEGIN; CREATE UNIQUE INDEX ON dashie.user_number ((number % 1001)); INSERT INTO auth.users (id, created_at) VALUES (pg_temp.u(3000), '2026-03-01'); EXECUTE refresh; ROLLBACK;
+-- more profiles than are looked up at once: half of them in the order of the users, the others not
+CREATE TABLE public.user_profiles (auth_user_id uuid, tier text, tier_started_at timestamptz, tier_expires_at timestamptz, subscription_status text);
+INSERT INTO public.user_profiles SELECT pg_temp.u(CASE WHEN n <= 500 THEN n ELSE 501 + n * 7919 % 500 END), (ARRAY['trial', 'pro', 'basic', 'free'])[1 + n * 13 % 4]
+	FROM generate_series(1, 1000) n;
+SELECT dashie.refresh_geographic_stats('2026-03-19') > 0 AS written;
+SELECT sum(trial_users) = (SELECT count(*) FROM public.user_profiles p JOIN auth.users u ON u.id = p.auth_user_id WHERE tier = 'trial' AND NOT is_anonymous AND deleted_at IS NULL) AS trial,
+	sum(paid_users) = (SELECT count(*) FROM public.user_profiles p JOIN auth.users u ON u.id = p.auth_user_id WHERE tier IN ('pro', 'basic') AND NOT is_anonymous AND deleted_at IS NULL) AS paid,
+	sum(paid_users) > 300 AS many
+FROM public.geographic_stats;
+DROP TABLE public.user_profiles;
 
 SELECT dashie.disable('daily_metrics');
 SELECT dashie.disable('geographic_stats');
