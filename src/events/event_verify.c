@@ -202,22 +202,7 @@ judge(void *verification, DateADT day, Verdict *verdict)
 			event_proof_by_rows(&proof, page, all->events);
 	}
 
-	verdict->ok = !proof.failed;
-	verdict->no_verdict = !proof.failed && (proof.changed || proof.pending);
-	if (verdict->no_verdict)
-		proof_reason(&proof, "changed since, not yet counted");
-	else if (verdict->ok && missing != NULL)
-		proof_reason(&proof, missing);
-	else if (verdict->ok && proof.departed > 0)
-		proof_reason(
-			&proof,
-			psprintf("equal to plain SQL; unchanged for users who left since: " INT64_FORMAT,
-					 proof.departed));
-	else if (verdict->ok)
-		proof_reason(&proof, "equal to plain SQL");
-	if (proof.json.len > 0)
-		verdict->differences = psprintf("{%s}", proof.json.data);
-	verdict->reason = proof.reason.data;
+	proof_verdict(&proof, "changed since, not yet counted", missing, verdict);
 }
 
 /* A Judge of days whose pages may be damaged. */
@@ -228,25 +213,6 @@ judge_safely(void *verification, DateADT day, Verdict *verdict)
 
 	verdict_of(judge, verification, day,
 			   day >= all->metrics->first_open_event_day ? "rows" : "digest", verdict);
-}
-
-static void
-find_pages(EventVerification *all)
-{
-	Oid types[] = {DATEOID, DATEOID};
-	Datum values[] = {DateADTGetDatum(DASHIE_MIN_DAY), DateADTGetDatum(DASHIE_MAX_DAY)};
-	bool none;
-
-	dashie_query_begin();
-	metrics_query(all->metrics,
-				  "SELECT min(day), max(day) FROM dashie.event_page WHERE day BETWEEN $1 AND $2", 2,
-				  types, values);
-	dashie_query_types(2, types);
-	all->first_page = DatumGetDateADT(dashie_field(0, 1, &none));
-	all->last_page = DatumGetDateADT(dashie_field(0, 2, &none));
-	if (none)
-		all->first_page = all->last_page = DASHIE_MIN_DAY;
-	dashie_query_end();
 }
 
 /* Opens a verification of [from, to], inside "guard", as the owner of the pages. */
@@ -277,7 +243,7 @@ verification_open(DashieGuard *guard, DateADT from, DateADT to)
 	all->heads = event_pages_load(metrics, from, to, EVENT_HEADS);
 	all->marked = palloc0(to - from + 1);
 	metrics_marked(metrics, MARK_EVENTS, from, to, all->marked);
-	find_pages(all);
+	verify_page_days(metrics, "event_page", &all->first_page, &all->last_page);
 	MemoryContextSwitchTo(old);
 	return all;
 }

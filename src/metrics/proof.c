@@ -161,6 +161,51 @@ verdict_of(Judge judge, void *verification, DateADT day, const char *method, Ver
 	CurrentResourceOwner = resources;
 }
 
+/*
+ * proof_verdict concludes a proof: "pending" is the reason where no verdict can
+ * be given yet, "unchanged" why there were no rows to compare with, or NULL.
+ */
+void
+proof_verdict(Proof *proof, const char *pending, const char *unchanged, Verdict *verdict)
+{
+	verdict->ok = !proof->failed;
+	verdict->no_verdict = !proof->failed && (proof->changed || proof->pending);
+	if (verdict->no_verdict)
+		proof_reason(proof, pending);
+	else if (verdict->ok && unchanged != NULL)
+		proof_reason(proof, unchanged);
+	else if (verdict->ok && proof->departed > 0)
+		proof_reason(
+			proof, psprintf("equal to plain SQL; unchanged for users who left since: " INT64_FORMAT,
+							proof->departed));
+	else if (verdict->ok)
+		proof_reason(proof, "equal to plain SQL");
+	if (proof->json.len > 0)
+		verdict->differences = psprintf("{%s}", proof->json.data);
+	verdict->reason = proof->reason.data;
+}
+
+/* The first and the last day that have a page; the earliest day of all where none has. */
+void
+verify_page_days(const Metrics *metrics, const char *table, DateADT *first, DateADT *last)
+{
+	Oid types[] = {DATEOID, DATEOID};
+	Datum values[] = {DateADTGetDatum(DASHIE_MIN_DAY), DateADTGetDatum(DASHIE_MAX_DAY)};
+	bool none;
+
+	dashie_query_begin();
+	metrics_query(
+		metrics,
+		psprintf("SELECT min(day), max(day) FROM dashie.%s WHERE day BETWEEN $1 AND $2", table), 2,
+		types, values);
+	dashie_query_types(2, types);
+	*first = DatumGetDateADT(dashie_field(0, 1, &none));
+	*last = DatumGetDateADT(dashie_field(0, 2, &none));
+	if (none)
+		*first = *last = DASHIE_MIN_DAY;
+	dashie_query_end();
+}
+
 enum
 {
 	OUT_DAY,

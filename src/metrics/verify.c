@@ -271,6 +271,7 @@ judge(void *verification, DateADT day, Verdict *verdict)
 	Metrics *metrics = all->metrics;
 	DayPage *head = &all->heads[day - all->from];
 	bool open = day >= metrics->first_open_day && OidIsValid(metrics->sessions_rel);
+	const char *unchanged = NULL;
 	Proof proof = {0};
 
 	memset(verdict, 0, sizeof(*verdict));
@@ -298,27 +299,11 @@ judge(void *verification, DateADT day, Verdict *verdict)
 	}
 	check_daily(all, &proof);
 
-	verdict->ok = !proof.failed;
-	verdict->no_verdict = !proof.failed && (proof.changed || proof.pending);
-	if (verdict->no_verdict)
-		proof_reason(&proof, "changed since, not yet computed");
-	else if (verdict->ok)
-	{
-		if (!open)
-			proof_reason(&proof, day < metrics->first_open_day
-									 ? "retention removed rows of the day; its page is unchanged"
-									 : "user_sessions is not enabled; the page is unchanged");
-		else if (proof.departed > 0)
-			proof_reason(
-				&proof,
-				psprintf("equal to plain SQL; unchanged for users who left since: " INT64_FORMAT,
-						 proof.departed));
-		else
-			proof_reason(&proof, "equal to plain SQL");
-	}
-	if (proof.json.len > 0)
-		verdict->differences = psprintf("{%s}", proof.json.data);
-	verdict->reason = proof.reason.data;
+	if (!open)
+		unchanged = day < metrics->first_open_day
+						? "retention removed rows of the day; its page is unchanged"
+						: "user_sessions is not enabled; the page is unchanged";
+	proof_verdict(&proof, "changed since, not yet computed", unchanged, verdict);
 }
 
 void
@@ -417,25 +402,6 @@ mark_heartbeats(Verification *all)
 	table_close(rel, NoLock);
 }
 
-static void
-find_pages(Verification *all)
-{
-	Oid types[] = {DATEOID, DATEOID};
-	Datum values[] = {DateADTGetDatum(DASHIE_MIN_DAY), DateADTGetDatum(DASHIE_MAX_DAY)};
-	bool none;
-
-	dashie_query_begin();
-	metrics_query(all->metrics,
-				  "SELECT min(day), max(day) FROM dashie.day_page WHERE day BETWEEN $1 AND $2", 2,
-				  types, values);
-	dashie_query_types(2, types);
-	all->first_page = DatumGetDateADT(dashie_field(0, 1, &none));
-	all->last_page = DatumGetDateADT(dashie_field(0, 2, &none));
-	if (none)
-		all->first_page = all->last_page = DASHIE_MIN_DAY;
-	dashie_query_end();
-}
-
 /* Whose rights a verification needs: those that a refresh has. */
 static Oid
 verification_owner(Oid daily)
@@ -460,7 +426,7 @@ verification_begin(Metrics *metrics, Oid daily, DateADT from, DateADT to)
 	all->marked = palloc0(all->ndays);
 	metrics_marked(metrics, MARK_SESSIONS, from, to, all->marked);
 	mark_heartbeats(all);
-	find_pages(all);
+	verify_page_days(metrics, "day_page", &all->first_page, &all->last_page);
 	load_daily(all);
 	all->users = plain_user_counts(metrics, all->owner_rel, from, to);
 	MemoryContextSwitchTo(old);

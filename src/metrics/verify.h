@@ -83,6 +83,13 @@ typedef struct Verdict
 	char *reason;
 } Verdict;
 
+extern void
+proof_verdict(Proof *proof, const char *pending, const char *unchanged, Verdict *verdict);
+
+/* Which days have a page in a table of dashie's. */
+extern void
+verify_page_days(const Metrics *metrics, const char *table, DateADT *first, DateADT *last);
+
 /* Judges one day of what begun; the verdict lives in the current memory context. */
 typedef void (*Judge)(void *verification, DateADT day, Verdict *verdict);
 
