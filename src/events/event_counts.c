@@ -32,7 +32,8 @@ typedef struct EventGroup
 typedef struct Gathering
 {
 	EventQuestion *question;
-	EventGroup *groups; /* widgets ascending by name */
+	DashiePeriod period; /* where that is asked for */
+	EventGroup *groups;	 /* widgets ascending by name */
 	int ngroups;
 	int size;
 } Gathering;
@@ -103,10 +104,12 @@ gather_widgets(void *arg, DateADT day, const EventPage *page)
 		add_widget(group_of_widget(arg, &page->widgets[i]), &page->widgets[i]);
 }
 
-/* By a stretch of days, of which the first one in the question begins a group. */
+/* Days come in their order: the first one of a period that was asked for begins its group. */
 static void
-gather_period(Gathering *gathering, DateADT start, const EventPage *page)
+gather_period(void *arg, DateADT day, const EventPage *page)
 {
+	Gathering *gathering = arg;
+	DateADT start = dashie_period_start(gathering->period, day);
 	EventGroup *group = gathering->ngroups > 0 ? &gathering->groups[gathering->ngroups - 1] : NULL;
 
 	if (group == NULL || group->day != start)
@@ -121,24 +124,6 @@ gather_period(Gathering *gathering, DateADT start, const EventPage *page)
 	}
 	event_sums_add(&group->sums, &page->totals.sums);
 	roaring_bitmap_or_inplace(group->users, page->totals.users);
-}
-
-static void
-gather_day(void *arg, DateADT day, const EventPage *page)
-{
-	gather_period(arg, dashie_period_start(PERIOD_DAY, day), page);
-}
-
-static void
-gather_week(void *arg, DateADT day, const EventPage *page)
-{
-	gather_period(arg, dashie_period_start(PERIOD_WEEK, day), page);
-}
-
-static void
-gather_month(void *arg, DateADT day, const EventPage *page)
-{
-	gather_period(arg, dashie_period_start(PERIOD_MONTH, day), page);
 }
 
 /* Groups are the types, and the last those that the roadmap does not know. */
@@ -261,30 +246,12 @@ put_counts(const Gathering *gathering, DashieRows *rows, const EventGroup *group
 }
 
 static void
-count_by_period(Gathering *gathering, DashieRows *rows, EventPageVisitor gather)
+count_by_period(Gathering *gathering, DashieRows *rows)
 {
-	event_question_each_day(gathering->question, EVENT_TOTALS, gather, gathering);
+	event_question_each_day(gathering->question, EVENT_TOTALS, gather_period, gathering);
 	for (int i = 0; i < gathering->ngroups; i++)
 		put_counts(gathering, rows, &gathering->groups[i],
 				   CStringGetTextDatum(dashie_day_text(gathering->groups[i].day)));
-}
-
-static void
-count_by_day(Gathering *gathering, DashieRows *rows)
-{
-	count_by_period(gathering, rows, gather_day);
-}
-
-static void
-count_by_week(Gathering *gathering, DashieRows *rows)
-{
-	count_by_period(gathering, rows, gather_week);
-}
-
-static void
-count_by_month(Gathering *gathering, DashieRows *rows)
-{
-	count_by_period(gathering, rows, gather_month);
 }
 
 static void
@@ -312,9 +279,12 @@ static const struct
 {
 	const char *name;
 	void (*count)(Gathering *gathering, DashieRows *rows);
+	DashiePeriod period;
 } kinds[] = {
-	{"day", count_by_day},		   {"week", count_by_week},
-	{"month", count_by_month},	   {"widget_type", count_by_widget},
+	{"day", count_by_period, PERIOD_DAY},
+	{"week", count_by_period, PERIOD_WEEK},
+	{"month", count_by_period, PERIOD_MONTH},
+	{"widget_type", count_by_widget},
 	{"event_type", count_by_type},
 };
 
@@ -338,6 +308,7 @@ dashie_event_counts(PG_FUNCTION_ARGS)
 						errhint("It is day, week, month, widget_type or event_type.")));
 	dashie_rows_begin(fcinfo, &rows);
 	gathering_begin(&gathering, fcinfo, &guard);
+	gathering.period = kinds[kind].period;
 	kinds[kind].count(&gathering, &rows);
 	gathering_end(&gathering, &guard);
 	return (Datum) 0;

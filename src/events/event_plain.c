@@ -142,6 +142,14 @@ typedef struct PlainComparison
 	UserSet *departed;
 } PlainComparison;
 
+static bool
+is_cell_of(const PlainComparison *comparison, int64 at, const EventWidget *widget)
+{
+	return at < comparison->ncells &&
+		   event_names_compare(comparison->cells[at].name, comparison->cells[at].length,
+							   widget->name, widget->length) == 0;
+}
+
 /* The entries of a widget, and who of those who are there counts as its user. */
 static void
 compare_widget(PlainComparison *comparison, const EventWidget *widget)
@@ -162,28 +170,18 @@ compare_widget(PlainComparison *comparison, const EventWidget *widget)
 			continue;
 		}
 		add_cell(&comparison->in_page, &entry->sums);
-		while (at < comparison->ncells &&
-			   event_names_compare(comparison->cells[at].name, comparison->cells[at].length,
-								   widget->name, widget->length) == 0 &&
-			   comparison->cells[at].user < entry->user)
+		while (is_cell_of(comparison, at, widget) && comparison->cells[at].user < entry->user)
 		{
 			at++;
 			comparison->differing_cells++;
 		}
-		if (at < comparison->ncells &&
-			event_names_compare(comparison->cells[at].name, comparison->cells[at].length,
-								widget->name, widget->length) == 0 &&
-			comparison->cells[at].user == entry->user)
+		if (is_cell_of(comparison, at, widget) && comparison->cells[at].user == entry->user)
 			comparison->differing_cells +=
 				memcmp(&comparison->cells[at++].sums, &entry->sums, sizeof(EventSums)) != 0 ? 1 : 0;
 		else
 			comparison->differing_cells++;
 	}
-	for (int64 i = comparison->next;
-		 i < comparison->ncells &&
-		 event_names_compare(comparison->cells[i].name, comparison->cells[i].length, widget->name,
-							 widget->length) == 0;
-		 i++)
+	for (int64 i = comparison->next; is_cell_of(comparison, i, widget); i++)
 	{
 		if (i >= at)
 			comparison->differing_cells++;

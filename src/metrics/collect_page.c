@@ -16,8 +16,6 @@
 #include "common/relation.h"
 #include "metrics/collect.h"
 
-static const pg_uuid_t no_session = {{0}};
-
 #define RADIX_BITS 11
 #define RADIX (1 << RADIX_BITS)
 
@@ -204,7 +202,7 @@ user_entries(Collector *collector, TimestampTz starts_at, const SessionRow *rows
 		entries[i].latest = entries[i].country == session_row_country(latest);
 	countries_candidate(numbers_by_number(collector->metrics, (int32) latest->user),
 						session_row_country(latest), starts_at + (TimestampTz) ROW_AT(latest),
-						&no_session);
+						&lowest_session_id);
 	return nentries;
 }
 

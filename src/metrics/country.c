@@ -50,15 +50,15 @@ country_code(Datum value, bool isnull)
 	return (CountryCode) ((unsigned char) letters[0] << 8 | (unsigned char) letters[1]);
 }
 
-static const pg_uuid_t lowest_id = {{0}};
+const pg_uuid_t lowest_session_id = {{0}};
 
 /* A session's id; its table's owner may let it be NULL, which is then the lowest. */
-const pg_uuid_t *
+static const pg_uuid_t *
 session_id(DashieScan *scan, const DashieColumn *column)
 {
 	const pg_uuid_t *id = dashie_scan_uuid(scan, column);
 
-	return id != NULL ? id : &lowest_id;
+	return id != NULL ? id : &lowest_session_id;
 }
 
 static bool
@@ -116,7 +116,9 @@ countries_begin(Metrics *metrics, CountryDoubts *doubts, const TimestampTz *star
 }
 
 /*
- * countries_candidate tells of a session with a country, in any order.
+ * countries_candidate tells of a session with a country, in any order.  Whoever
+ * knows that no other session of the user began at that instant need not know
+ * its id and gives lowest_session_id.
  */
 void
 countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session)
@@ -142,7 +144,7 @@ candidate_from_slot(TupleTableSlot *slot, const DashieColumn *columns, UserEntry
 	if (isnull)
 		return;
 	value = slot_getattr(slot, columns[0].attnum, &isnull);
-	countries_candidate(user, country, at, isnull ? &lowest_id : DatumGetUUIDP(value));
+	countries_candidate(user, country, at, isnull ? &lowest_session_id : DatumGetUUIDP(value));
 }
 
 /* All sessions of the users in doubt, through the index on the user or in one pass. */

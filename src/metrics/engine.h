@@ -254,7 +254,6 @@ extern int collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bo
 						   PageDone done, void *arg);
 extern void collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted);
 extern CountryCode country_code(Datum value, bool isnull);
-extern const pg_uuid_t *session_id(DashieScan *scan, const DashieColumn *column);
 
 /* country.c */
 
@@ -277,6 +276,7 @@ typedef struct CountryDoubts
 
 extern void countries_begin(Metrics *metrics, CountryDoubts *doubts, const TimestampTz *starts,
 							int ndays, const bool *wanted);
+extern const pg_uuid_t lowest_session_id;
 extern void
 countries_candidate(UserEntry *user, CountryCode country, TimestampTz at, const pg_uuid_t *session);
 extern void countries_finish(Metrics *metrics, CountryDoubts *doubts);
