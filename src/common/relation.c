@@ -402,8 +402,15 @@ ask_ahead(DashieScan *scan)
 		__builtin_prefetch(line);
 }
 
-bool
-dashie_scan_next(DashieScan *scan)
+void
+dashie_scan_want(DashieScan *scan, const DashieColumn *columns, int ncolumns)
+{
+	for (int i = 0; i < ncolumns; i++)
+		scan->wanted = Max(scan->wanted, columns[i].attnum);
+}
+
+static bool
+next_row(DashieScan *scan)
 {
 	for (;;)
 	{
@@ -424,6 +431,16 @@ dashie_scan_next(DashieScan *scan)
 		if (!isnull && at >= scan->from && at < scan->upto)
 			return true;
 	}
+}
+
+bool
+dashie_scan_next(DashieScan *scan)
+{
+	if (!next_row(scan))
+		return false;
+	if (scan->wanted > 0)
+		slot_getsomeattrs(scan->slot, scan->wanted);
+	return true;
 }
 
 ItemPointer

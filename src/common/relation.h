@@ -75,7 +75,8 @@ typedef struct DashieScan
 	const DashieBlocks *blocks;
 	BlockNumber next_block;
 
-	Buffer asked; /* the block that was last asked for ahead of its use */
+	Buffer asked;	   /* the block that was last asked for ahead of its use */
+	AttrNumber wanted; /* every row is taken apart up to this column; 0: as asked for */
 
 	/* without a usable index the range is applied here */
 	AttrNumber range_attnum;
@@ -96,6 +97,8 @@ extern DashieScan *dashie_scan_begin_index(Relation rel, Snapshot snapshot, Oid 
 extern DashieScan *dashie_scan_begin_blocks(const DashieBlocks *blocks);
 /* Rows come in ascending order of the range's column. */
 extern bool dashie_scan_is_ordered(const DashieScan *scan);
+/* For a caller that asks most rows for all of these columns: they are found in one go. */
+extern void dashie_scan_want(DashieScan *scan, const DashieColumn *columns, int ncolumns);
 extern bool dashie_scan_next(DashieScan *scan);
 
 /* By reference into the current row; NULL for a column that the table lacks. */

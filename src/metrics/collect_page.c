@@ -265,7 +265,7 @@ dashboards_there(Collector *collector)
 {
 	Metrics *metrics = collector->metrics;
 	MemoryContext old;
-	int32 size = metrics->dashboard_by_number_size;
+	int32 size = metrics->dashboards.size;
 	uint32 *numbers;
 	uint32 n = 0;
 
@@ -275,9 +275,9 @@ dashboards_there(Collector *collector)
 	numbers = palloc_extended(Max(size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
 	for (int32 number = 0; number < size; number++)
 	{
-		int32 user = metrics->dashboard_by_number[number].user_number;
+		int32 user = metrics->dashboards.entries[number].user_number;
 
-		if (user != 0 && !numbers_gone(metrics, user))
+		if (user != 0 && user < metrics->next_user && !roaring_bitmap_contains(metrics->gone, user))
 			numbers[n++] = number;
 	}
 	collector->dashboards_there = user_set_of_sorted(numbers, n);
@@ -344,6 +344,7 @@ count_dashboards(Metrics *metrics, UserSet *sessions, UserSet *heartbeats)
 
 	if (!roaring_bitmap_is_empty(heartbeats))
 		all = user_set_adopt(roaring_bitmap_or(sessions, heartbeats));
+	numbers_settle_dashboards(metrics);
 	if (!metrics->dashboards_shared)
 		return (int32) roaring_bitmap_get_cardinality(all);
 	members = user_set_members(all, metrics->max_dashboard, &count);

@@ -90,13 +90,10 @@ typedef struct Outbox
 	char items[ITEMS_PER_MESSAGE * sizeof(RowMet)];
 } Outbox;
 
-/* A dashboard with one of its users, as a worker knows it. */
-typedef struct DashboardPair
-{
-	pg_uuid_t id;
-	uint32 user;
-	uint32 next; /* pair of the same dashboard; 0: none */
-} DashboardPair;
+/* A batch of sessions makes known whom it names before the first of its rows is sent. */
+StaticAssertDecl((ITEMS_PER_MESSAGE + SESSION_BATCH) * sizeof(pg_uuid_t) <=
+					 ITEMS_PER_MESSAGE * sizeof(RowMet),
+				 "users of a batch have no room in a message");
 
 typedef struct Worker
 {
@@ -104,13 +101,11 @@ typedef struct Worker
 	Stretch stretch;
 	shm_mq_handle *queue;
 	IdIndex user_index;
-	IdIndex dashboard_index; /* id -> the first of its pairs with a user */
 	pg_uuid_t *users;
-	DashboardPair *pairs;
 	uint32 nusers;
 	uint32 users_size;
-	uint32 npairs;
-	uint32 pairs_size;
+	DashboardMap dashboards;
+	uint32 ndashboards;
 	Outbox new_users;
 	Outbox new_dashboards;
 	Outbox rows;
@@ -183,14 +178,6 @@ users_met(const Worker *worker)
 	return entries;
 }
 
-static IdEntries
-pairs_met(const Worker *worker)
-{
-	IdEntries entries = {worker->pairs, sizeof(DashboardPair)};
-
-	return entries;
-}
-
 static uint32
 meet_user(Worker *worker, const pg_uuid_t *id)
 {
@@ -210,31 +197,23 @@ meet_user(Worker *worker, const pg_uuid_t *id)
 static uint32
 meet_dashboard(Worker *worker, const pg_uuid_t *id, uint32 user)
 {
-	uint32 first = id_index_get(&worker->dashboard_index, id, pairs_met(worker));
-	uint32 pair;
+	int32 dashboard = dashboard_map_find(&worker->dashboards, id, user);
 	DashboardMet *met;
 
-	for (pair = first; pair != 0; pair = worker->pairs[pair].next)
-		if (worker->pairs[pair].user == user)
-			return pair;
-
-	pair = ++worker->npairs;
-	worker->pairs = room_for(worker->pairs, pair, &worker->pairs_size, sizeof(DashboardPair));
-	worker->pairs[pair].id = *id;
-	worker->pairs[pair].user = user;
-	worker->pairs[pair].next = first;
-	id_index_put(&worker->dashboard_index, id, pairs_met(worker), pair);
+	if (dashboard != 0)
+		return dashboard;
+	dashboard = ++worker->ndashboards;
+	dashboard_map_add(&worker->dashboards, dashboard, id, user);
 	met = put(&worker->new_dashboards);
 	met->id = *id;
 	met->user = user;
-	return pair;
+	return dashboard;
 }
 
 static void
-send_session(Worker *worker, const Session *session)
+send_session(Worker *worker, const Session *session, uint32 user)
 {
 	RowMet *row = put(&worker->rows);
-	uint32 user = session->has_user ? meet_user(worker, &session->user) : 0;
 
 	row->first = session->first;
 	row->last = session->last;
@@ -250,13 +229,19 @@ send_session(Worker *worker, const Session *session)
 static void
 send_batch(Worker *worker, const Session *batch, int n)
 {
+	uint32 users[SESSION_BATCH]; /* 0: none */
+
+	for (int i = 0; i < n; i++)
+		id_index_prefetch_entry(&worker->user_index, &batch[i].user, users_met(worker));
 	for (int i = 0; i < n; i++)
 	{
-		id_index_prefetch_entry(&worker->user_index, &batch[i].user, users_met(worker));
-		id_index_prefetch_entry(&worker->dashboard_index, &batch[i].dashboard, pairs_met(worker));
+		users[i] = batch[i].has_user ? meet_user(worker, &batch[i].user) : 0;
+		dashboard_map_prefetch(&worker->dashboards, users[i]);
 	}
 	for (int i = 0; i < n; i++)
-		send_session(worker, &batch[i]);
+		dashboard_map_prefetch_entry(&worker->dashboards, users[i]);
+	for (int i = 0; i < n; i++)
+		send_session(worker, &batch[i], users[i]);
 }
 
 PGDLLEXPORT void dashie_collect_worker(dsm_segment *segment, shm_toc *toc);
@@ -280,7 +265,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	worker->stretch.ndays = shared->ndays;
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
 	id_index_init(&worker->user_index, CurrentMemoryContext, 0);
-	id_index_init(&worker->dashboard_index, CurrentMemoryContext, 0);
+	dashboard_map_init(&worker->dashboards, CurrentMemoryContext, 0, 0);
 	worker->new_users.header.kind = MESSAGE_USERS;
 	worker->new_dashboards.header.kind = MESSAGE_DASHBOARDS;
 	worker->rows.header.kind = MESSAGE_ROWS;
@@ -295,7 +280,6 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 		if (!session_read(&worker->reader, &worker->stretch, scan, session))
 			continue;
 		id_index_prefetch(&worker->user_index, &session->user);
-		id_index_prefetch(&worker->dashboard_index, &session->dashboard);
 		if (++n == SESSION_BATCH)
 		{
 			send_batch(worker, batch, n);
@@ -345,8 +329,12 @@ user_met(const Inbox *inbox, uint32 user)
 static void
 take_dashboards(Collector *collector, Inbox *inbox, const DashboardMet *dashboards, int n)
 {
+	const DashboardMap *map = &collector->metrics->dashboards;
+
 	for (int i = 0; i < n; i++)
-		id_index_prefetch(&collector->metrics->dashboards, &dashboards[i].id);
+		dashboard_map_prefetch(map, user_met(inbox, dashboards[i].user));
+	for (int i = 0; i < n; i++)
+		dashboard_map_prefetch_entry(map, user_met(inbox, dashboards[i].user));
 	for (int i = 0; i < n; i++)
 	{
 		uint32 user = user_met(inbox, dashboards[i].user);

@@ -269,21 +269,16 @@ collector_add(Collector *collector, int first, int last, const SessionRow *row, 
 }
 
 static void
-add_session(Collector *collector, const Session *session)
+add_session(Collector *collector, const Session *session, int32 user)
 {
-	Metrics *metrics = collector->metrics;
 	SessionRow row = {0};
-	UserEntry *user = session->has_user ? numbers_user(metrics, &session->user) : NULL;
 	uint32 dashboard = 0;
 
 	if (session->first >= 0)
 		session_row(session, &collector->stretch, &row);
-	if (user != NULL)
-	{
-		row.user = user->number;
-		if (session->has_dashboard)
-			dashboard = numbers_dashboard(metrics, &session->dashboard, user->number);
-	}
+	row.user = user;
+	if (user != 0 && session->has_dashboard)
+		dashboard = numbers_dashboard(collector->metrics, &session->dashboard, user);
 	collector_add(collector, session->first, session->last, &row, dashboard);
 }
 
@@ -291,15 +286,22 @@ void
 collector_flush(Collector *collector)
 {
 	Metrics *metrics = collector->metrics;
+	const Session *batch = collector->batch;
+	int32 users[SESSION_BATCH]; /* 0: nobody we know */
 
 	for (int i = 0; i < collector->nbatch; i++)
+		id_index_prefetch_entry(&metrics->users, &batch[i].user, numbers_users(metrics));
+	for (int i = 0; i < collector->nbatch; i++)
 	{
-		id_index_prefetch_entry(&metrics->users, &collector->batch[i].user, numbers_users(metrics));
-		id_index_prefetch_entry(&metrics->dashboards, &collector->batch[i].dashboard,
-								numbers_dashboards(metrics));
+		const UserEntry *user = batch[i].has_user ? numbers_user(metrics, &batch[i].user) : NULL;
+
+		users[i] = user != NULL ? user->number : 0;
+		dashboard_map_prefetch(&metrics->dashboards, users[i]);
 	}
 	for (int i = 0; i < collector->nbatch; i++)
-		add_session(collector, &collector->batch[i]);
+		dashboard_map_prefetch_entry(&metrics->dashboards, users[i]);
+	for (int i = 0; i < collector->nbatch; i++)
+		add_session(collector, &batch[i], users[i]);
 	collector->nbatch = 0;
 }
 
@@ -314,7 +316,6 @@ collector_add_current(Collector *collector, DashieScan *scan)
 	if (!session_read(&collector->reader, &collector->stretch, scan, session))
 		return;
 	id_index_prefetch(&collector->metrics->users, &session->user);
-	id_index_prefetch(&collector->metrics->dashboards, &session->dashboard);
 	if (++collector->nbatch == SESSION_BATCH)
 		collector_flush(collector);
 }

@@ -3,8 +3,8 @@
  *		The countries of the users as they are stored: dashie.user_country.
  *
  * Every night moves the latest session of each user who was there, so a row a
- * user would make the night rewrite a table.  A row holds BLOCK_USERS users
- * instead, in two columns that are written only when they changed:
+ * user would make the night rewrite a table.  A row holds some thousands of
+ * users instead (number_block.h), in two columns:
  *		codes	two bytes a user: the country's letters, 0 for none; the highest
  *				bit says that the user is not counted (anonymous, marked as
  *				deleted, or gone)
@@ -26,66 +26,23 @@
 #include "common/arrays.h"
 #include "common/query.h"
 #include "metrics/engine.h"
+#include "metrics/number_block.h"
 
-#define BLOCK_USERS 8192
 #define CODE_BYTES 2
 #define LATEST_BYTES 8
 #define NOT_COUNTED 0x8000
-
-static void
-invalid_countries(const char *problem)
-{
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("invalid countries in dashie.user_country: %s", problem)));
-}
+#define WHAT "countries in dashie.user_country"
 
 static uint16
 get_code(const unsigned char *p)
 {
-	uint16 code = (uint16) (p[0] | p[1] << 8);
+	uint16 code = (uint16) block_get(p, CODE_BYTES);
 	CountryCode country = code & ~NOT_COUNTED;
 
 	if (country != NO_COUNTRY && (country >> 8 < 'A' || country >> 8 > 'Z' ||
 								  (country & 0xFF) < 'A' || (country & 0xFF) > 'Z'))
-		invalid_countries("no country code");
+		number_block_invalid(WHAT, "no country code");
 	return code;
-}
-
-static TimestampTz
-get_time(const unsigned char *p)
-{
-	uint64 time = 0;
-
-	for (int i = 0; i < 8; i++)
-		time |= (uint64) p[i] << (8 * i);
-	return (TimestampTz) time;
-}
-
-static void
-put_time(unsigned char *p, TimestampTz time)
-{
-	for (int i = 0; i < 8; i++)
-		p[i] = (unsigned char) ((uint64) time >> (8 * i));
-}
-
-static unsigned char *
-block_field(uint64 row, int column, Size size)
-{
-	bytea *bytes = DatumGetByteaPP(dashie_field(row, column, NULL));
-
-	if (VARSIZE_ANY_EXHDR(bytes) != size)
-		invalid_countries("wrong size");
-	return (unsigned char *) VARDATA_ANY(bytes);
-}
-
-static int32
-block_number(Metrics *metrics, uint64 row)
-{
-	int32 first = DatumGetInt32(dashie_field(row, 1, NULL));
-
-	if (first < 0 || first % BLOCK_USERS != 0 || first > metrics->max_user)
-		invalid_countries("wrong number");
-	return first / BLOCK_USERS;
 }
 
 /*
@@ -97,7 +54,7 @@ countries_load(Metrics *metrics)
 	static const Oid types[] = {INT4OID, BYTEAOID, BYTEAOID};
 	uint64 nrows;
 
-	metrics->country_nblocks = metrics->max_user / BLOCK_USERS + 1;
+	metrics->country_nblocks = metrics->max_user / BLOCK_NUMBERS + 1;
 	metrics->country_blocks =
 		MemoryContextAllocZero(metrics->context, metrics->country_nblocks * sizeof(CountryBlock));
 	dashie_query_begin();
@@ -106,24 +63,24 @@ countries_load(Metrics *metrics)
 	dashie_query_types(lengthof(types), types);
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		int32 block = block_number(metrics, row);
+		int32 block = number_block_index(row, 1, metrics->max_user, WHAT);
 		CountryBlock *stored = &metrics->country_blocks[block];
 
-		stored->codes = MemoryContextAlloc(metrics->context, BLOCK_USERS * CODE_BYTES);
-		memcpy(stored->codes, block_field(row, 2, BLOCK_USERS * CODE_BYTES),
-			   BLOCK_USERS * CODE_BYTES);
-		stored->latest = MemoryContextAlloc(metrics->context, BLOCK_USERS * LATEST_BYTES);
-		memcpy(stored->latest, block_field(row, 3, BLOCK_USERS * LATEST_BYTES),
-			   BLOCK_USERS * LATEST_BYTES);
-		for (int i = 0; i < BLOCK_USERS; i++)
+		stored->codes = MemoryContextAlloc(metrics->context, BLOCK_NUMBERS * CODE_BYTES);
+		memcpy(stored->codes, number_block_column(row, 2, CODE_BYTES, WHAT),
+			   BLOCK_NUMBERS * CODE_BYTES);
+		stored->latest = MemoryContextAlloc(metrics->context, BLOCK_NUMBERS * LATEST_BYTES);
+		memcpy(stored->latest, number_block_column(row, 3, LATEST_BYTES, WHAT),
+			   BLOCK_NUMBERS * LATEST_BYTES);
+		for (int i = 0; i < BLOCK_NUMBERS; i++)
 		{
-			UserEntry *user = numbers_by_number(metrics, block * BLOCK_USERS + i);
+			UserEntry *user = numbers_by_number(metrics, block * BLOCK_NUMBERS + i);
 			const unsigned char *latest = stored->latest + i * LATEST_BYTES;
 
 			if (user == NULL)
 				continue;
 			user->country = get_code(stored->codes + i * CODE_BYTES) & ~NOT_COUNTED;
-			user->country_at = get_time(latest);
+			user->country_at = (TimestampTz) block_get(latest, LATEST_BYTES);
 		}
 	}
 	dashie_query_end();
@@ -135,10 +92,10 @@ build_block(Metrics *metrics, int block, unsigned char *codes, unsigned char *la
 {
 	bool any = false;
 
-	memset(latest, 0, BLOCK_USERS * LATEST_BYTES);
-	for (int i = 0; i < BLOCK_USERS; i++)
+	memset(latest, 0, BLOCK_NUMBERS * LATEST_BYTES);
+	for (int i = 0; i < BLOCK_NUMBERS; i++)
 	{
-		UserEntry *user = numbers_by_number(metrics, block * BLOCK_USERS + i);
+		UserEntry *user = numbers_by_number(metrics, block * BLOCK_NUMBERS + i);
 		uint16 code = NO_COUNTRY;
 
 		if (user != NULL)
@@ -148,23 +105,12 @@ build_block(Metrics *metrics, int block, unsigned char *codes, unsigned char *la
 		}
 		/* of who is gone the country stays, and not what it was known from */
 		if (code != NO_COUNTRY && !user->departed)
-			put_time(latest + i * LATEST_BYTES, user->country_at);
+			block_put(latest + i * LATEST_BYTES, LATEST_BYTES, (uint64) user->country_at);
 		if (user == NULL || user->anonymous || !user_is_there(user))
 			code |= NOT_COUNTED;
-		codes[i * CODE_BYTES] = (unsigned char) code;
-		codes[i * CODE_BYTES + 1] = (unsigned char) (code >> 8);
+		block_put(codes + i * CODE_BYTES, CODE_BYTES, code);
 	}
 	return any;
-}
-
-static bytea *
-as_bytea(const unsigned char *data, Size size)
-{
-	bytea *bytes = palloc(VARHDRSZ + size);
-
-	SET_VARSIZE(bytes, VARHDRSZ + size);
-	memcpy(VARDATA(bytes), data, size);
-	return bytes;
 }
 
 /*
@@ -174,11 +120,11 @@ void
 countries_store(Metrics *metrics)
 {
 	static const Oid types[] = {INT4OID, BYTEAOID, BYTEAOID};
-	unsigned char *codes = palloc(BLOCK_USERS * CODE_BYTES);
-	unsigned char *latest = palloc(BLOCK_USERS * LATEST_BYTES);
+	unsigned char *codes = palloc(BLOCK_NUMBERS * CODE_BYTES);
+	unsigned char *latest = palloc(BLOCK_NUMBERS * LATEST_BYTES);
 
 	dashie_query_begin();
-	for (int block = 0; block * BLOCK_USERS < metrics->by_number_size; block++)
+	for (int block = 0; block * BLOCK_NUMBERS < metrics->by_number_size; block++)
 	{
 		CountryBlock *stored =
 			block < metrics->country_nblocks ? &metrics->country_blocks[block] : NULL;
@@ -187,26 +133,26 @@ countries_store(Metrics *metrics)
 
 		if (!build_block(metrics, block, codes, latest))
 			continue;
-		values[0] = Int32GetDatum(block * BLOCK_USERS);
+		values[0] = Int32GetDatum(block * BLOCK_NUMBERS);
 		if (stored == NULL || stored->codes == NULL)
 		{
-			values[1] = PointerGetDatum(as_bytea(codes, BLOCK_USERS * CODE_BYTES));
-			values[2] = PointerGetDatum(as_bytea(latest, BLOCK_USERS * LATEST_BYTES));
+			values[1] = PointerGetDatum(number_block_bytes(codes, BLOCK_NUMBERS * CODE_BYTES));
+			values[2] = PointerGetDatum(number_block_bytes(latest, BLOCK_NUMBERS * LATEST_BYTES));
 			dashie_query("INSERT INTO dashie.user_country (first, codes, latest)"
 						 " VALUES ($1, $2, $3)",
 						 3, types, values, NULL);
 			continue;
 		}
-		same_codes = memcmp(stored->codes, codes, BLOCK_USERS * CODE_BYTES) == 0;
-		if (memcmp(stored->latest, latest, BLOCK_USERS * LATEST_BYTES) != 0)
+		same_codes = memcmp(stored->codes, codes, BLOCK_NUMBERS * CODE_BYTES) == 0;
+		if (memcmp(stored->latest, latest, BLOCK_NUMBERS * LATEST_BYTES) != 0)
 		{
-			values[1] = PointerGetDatum(as_bytea(latest, BLOCK_USERS * LATEST_BYTES));
+			values[1] = PointerGetDatum(number_block_bytes(latest, BLOCK_NUMBERS * LATEST_BYTES));
 			dashie_query("UPDATE dashie.user_country SET latest = $2 WHERE first = $1", 2, types,
 						 values, NULL);
 		}
 		if (!same_codes)
 		{
-			values[1] = PointerGetDatum(as_bytea(codes, BLOCK_USERS * CODE_BYTES));
+			values[1] = PointerGetDatum(number_block_bytes(codes, BLOCK_NUMBERS * CODE_BYTES));
 			dashie_query("UPDATE dashie.user_country SET codes = $2 WHERE first = $1", 2, types,
 						 values, NULL);
 		}
@@ -233,24 +179,24 @@ countries_codes(Metrics *metrics, int32 *size)
 		metrics, "SELECT first, codes FROM dashie.user_country ORDER BY first DESC", 0, NULL, NULL);
 	dashie_query_types(lengthof(types), types);
 	if (nrows > 0)
-		nblocks = block_number(metrics, 0) + 1;
-	*size = nblocks * BLOCK_USERS;
+		nblocks = number_block_index(0, 1, metrics->max_user, WHAT) + 1;
+	*size = nblocks * BLOCK_NUMBERS;
 	result = MemoryContextAllocHuge(caller, Max(*size, 1) * sizeof(CountryCode));
 	for (int32 i = 0; i < *size; i++)
 		result[i] = COUNTRY_NOT_COUNTED;
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		int32 block = block_number(metrics, row);
-		const unsigned char *codes = block_field(row, 2, BLOCK_USERS * CODE_BYTES);
+		int32 block = number_block_index(row, 1, metrics->max_user, WHAT);
+		const unsigned char *codes = number_block_column(row, 2, CODE_BYTES, WHAT);
 
 		if (block >= nblocks)
-			invalid_countries("out of order");
-		for (int i = 0; i < BLOCK_USERS; i++)
+			number_block_invalid(WHAT, "out of order");
+		for (int i = 0; i < BLOCK_NUMBERS; i++)
 		{
 			uint16 code = get_code(codes + i * CODE_BYTES);
 
 			if ((code & NOT_COUNTED) == 0)
-				result[block * BLOCK_USERS + i] = code;
+				result[block * BLOCK_NUMBERS + i] = code;
 		}
 	}
 	dashie_query_end();

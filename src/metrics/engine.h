@@ -23,9 +23,11 @@
 #include "common/owner.h"
 #include "common/relation.h"
 #include "jobs/job.h"
+#include "metrics/dashboard_map.h"
 #include "metrics/id_index.h"
 #include "metrics/marks.h"
 #include "metrics/user_set.h"
+#include "nodes/bitmapset.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
 
@@ -68,15 +70,6 @@ typedef struct UserEntry
 	TimestampTz country_at;	   /* start of the session that the country is from */
 	pg_uuid_t country_session; /* its id; 0 where an earlier run read it */
 } UserEntry;
-
-/* A dashboard with one of its users; nearly always it has one. */
-typedef struct DashboardEntry
-{
-	pg_uuid_t id;
-	int32 user_number; /* 0: there is no such number */
-	int32 first;	   /* of the numbers of this dashboard */
-	int32 next;		   /* 0 after the last */
-} DashboardEntry;
 
 typedef struct PageEntry
 {
@@ -162,14 +155,15 @@ typedef struct Metrics
 	UserEntry *by_number; /* also departed users */
 	void *by_number_memory;
 	int32 by_number_size;
+	UserSet *gone;	  /* numbers below next_user whose user has departed, or was never known */
 	UserSet *there;	  /* numbers_there(); NULL until asked for */
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
-	IdIndex dashboards; /* dashboard id -> the first of its numbers */
-	DashboardEntry *dashboard_by_number;
-	int32 dashboard_by_number_size;
-	int32 first_new_dashboard; /* from here on the numbers were given in this run */
+	DashboardMap dashboards;
+	Bitmapset *dashboard_blocks; /* that are stored */
+	int32 first_new_dashboard;	 /* from here on the numbers were given in this run */
+	int32 unsettled_dashboard;	 /* from here on it is not known whose other numbers they are */
 } Metrics;
 
 /* engine.c */
@@ -191,7 +185,6 @@ extern bool metrics_marked(Metrics *metrics, MarkKind kind, DateADT from, DateAD
 /* number_load.c, number_store.c */
 extern void numbers_load(Metrics *metrics);
 extern void numbers_bounds(Metrics *metrics); /* the counters and max_user, max_dashboard alone */
-extern void numbers_load_dashboards(Metrics *metrics);
 /* question.c */
 extern uint64 metrics_query(const Metrics *metrics, const char *sql, int nargs, const Oid *types,
 							const Datum *values);
@@ -201,8 +194,12 @@ extern void numbers_store(Metrics *metrics);
 /* number.c */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */
 extern const UserSet *numbers_there(Metrics *metrics);
+
+/* number_dashboards.c */
+extern void numbers_load_dashboards(Metrics *metrics);
 extern int32 numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number);
 extern const DashboardEntry *numbers_dashboard_by_number(Metrics *metrics, int32 number);
+extern void numbers_settle_dashboards(Metrics *metrics);
 
 /* Has a row that is not marked as deleted. */
 static inline bool

@@ -90,13 +90,20 @@ read_window(Metrics *metrics, DateADT as_of, CountrySum *sums)
 	return active;
 }
 
-static bool
+/* The length first: the text may be a large one, and there is one a user. */
+static inline bool
 text_is(Datum value, bool isnull, const char *word)
 {
 	size_t length = strlen(word);
+	const char *stored = DatumGetPointer(value);
 
-	/* the length first: the text may be a large one, and there is one a user */
-	return !isnull && toast_raw_datum_size(value) == VARHDRSZ + length &&
+	if (isnull)
+		return false;
+	/* as it nearly always lies in a row */
+	if (VARATT_IS_SHORT(stored) && !VARATT_IS_EXTERNAL(stored))
+		return VARSIZE_SHORT(stored) == VARHDRSZ_SHORT + length &&
+			   memcmp(VARDATA_SHORT(stored), word, length) == 0;
+	return toast_raw_datum_size(value) == VARHDRSZ + length &&
 		   memcmp(VARDATA_ANY(DatumGetTextPP(value)), word, length) == 0;
 }
 
@@ -167,6 +174,7 @@ count_tiers(Metrics *metrics, CountryCounts *counts)
 	rel = dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false);
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	scan = dashie_scan_begin(rel, metrics->snapshot);
+	dashie_scan_want(scan, columns, lengthof(columns));
 	while (dashie_scan_next(scan))
 	{
 		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[0]);

@@ -1,6 +1,6 @@
 /*
  * number.c
- *		Users and dashboards under small numbers, in memory.
+ *		Users under small numbers, in memory.
  *
  * A refresh, and nobody else, gives numbers; it holds the lock on
  * dashie.day_page, so that numbers need no sequence.  The counters are a row of
@@ -91,51 +91,6 @@ numbers_map_users(Metrics *metrics)
 	}
 }
 
-static void
-presize_dashboards(Metrics *metrics, int32 highest)
-{
-	int32 old_size = metrics->dashboard_by_number_size;
-	Size size = Max((Size) highest + 1, (Size) old_size + old_size / 2);
-
-	if (highest < old_size)
-		return;
-	size = Min(size, PG_INT32_MAX);
-	metrics->dashboard_by_number =
-		old_size == 0 ? MemoryContextAllocHuge(metrics->context, size * sizeof(DashboardEntry))
-					  : repalloc_huge(metrics->dashboard_by_number, size * sizeof(DashboardEntry));
-	memset(metrics->dashboard_by_number + old_size, 0, (size - old_size) * sizeof(DashboardEntry));
-	metrics->dashboard_by_number_size = (int32) size;
-}
-
-/* Makes a number known that a dashboard has with one of its users. */
-void
-numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number)
-{
-	DashboardEntry *dashboard;
-	int32 first;
-
-	presize_dashboards(metrics, number);
-	first = id_index_get(&metrics->dashboards, id, numbers_dashboards(metrics));
-	dashboard = &metrics->dashboard_by_number[number];
-	dashboard->id = *id;
-	dashboard->user_number = user_number;
-	if (first == 0)
-	{
-		dashboard->first = number;
-		dashboard->next = 0;
-		id_index_put(&metrics->dashboards, id, numbers_dashboards(metrics), number);
-	}
-	else
-	{
-		DashboardEntry *known = &metrics->dashboard_by_number[first];
-
-		dashboard->first = first;
-		dashboard->next = known->next;
-		known->next = number;
-		metrics->dashboards_shared = true;
-	}
-}
-
 int32
 numbers_take_next(int32 *next, const char *what)
 {
@@ -159,55 +114,16 @@ const UserSet *
 numbers_there(Metrics *metrics)
 {
 	MemoryContext old;
-	uint32 *numbers;
-	uint32 n = 0;
 
 	if (metrics->there != NULL)
 		return metrics->there;
 	old = MemoryContextSwitchTo(metrics->context);
-	numbers = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
-	for (int32 number = 0; number < metrics->by_number_size; number++)
-		if (metrics->by_number[number].number != 0 && user_is_there(&metrics->by_number[number]))
-			numbers[n++] = number;
-	metrics->there = user_set_of_sorted(numbers, n);
-	pfree(numbers);
+	metrics->there = user_set_create();
+	if (metrics->next_user > 1)
+		roaring_bitmap_add_range_closed(metrics->there, 1, metrics->next_user - 1);
+	roaring_bitmap_andnot_inplace(metrics->there, metrics->gone);
+	if (metrics->deleted != NULL)
+		roaring_bitmap_andnot_inplace(metrics->there, metrics->deleted);
 	MemoryContextSwitchTo(old);
 	return metrics->there;
-}
-
-/* NULL if unknown; good until the next dashboard is asked for. */
-const DashboardEntry *
-numbers_dashboard_by_number(Metrics *metrics, int32 number)
-{
-	numbers_load_dashboards(metrics);
-	return number < metrics->dashboard_by_number_size &&
-				   metrics->dashboard_by_number[number].user_number != 0
-			   ? &metrics->dashboard_by_number[number]
-			   : NULL;
-}
-
-static int32
-new_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
-{
-	int32 number = numbers_take_next(&metrics->next_dashboard, "dashboards");
-
-	metrics->max_dashboard = Max(metrics->max_dashboard, number);
-	numbers_add_dashboard(metrics, id, number, user_number);
-	return number;
-}
-
-/*
- * numbers_dashboard returns the number of a dashboard with one of its users,
- * and gives one to a pair that is new.
- */
-int32
-numbers_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 user_number)
-{
-	int32 number;
-
-	numbers_load_dashboards(metrics);
-	number = id_index_get(&metrics->dashboards, id, numbers_dashboards(metrics));
-	while (number != 0 && metrics->dashboard_by_number[number].user_number != user_number)
-		number = metrics->dashboard_by_number[number].next;
-	return number != 0 ? number : new_dashboard(metrics, id, user_number);
 }

@@ -26,9 +26,10 @@
 #include "common/query.h"
 #include "common/relation.h"
 #include "metrics/engine.h"
+#include "metrics/number_block.h"
 #include "metrics/numbers.h"
 
-/* How far numbers may lie above the rows that have them: arrays of 64 and 28 MB. */
+/* How far numbers may lie above the rows that have them: arrays of 64 and 36 MB. */
 #define SPARSE_NUMBERS 1000000
 
 /* Room for so many users who signed up since the last run. */
@@ -41,15 +42,16 @@
 #define ROWS_PER_BLOCK (BLCKSZ / 32)
 
 /*
- * limit_of is the highest number that a table may hold.  Users and dashboards
- * are arrays indexed by number.  We give numbers one by one and take no row
- * away, so one that is far above the number of rows was not given by us, and
- * gets no array of its size.
+ * limit_of_users is the highest number that dashie.user_number may hold.  Users
+ * are an array indexed by number, and so are dashboards.  We give numbers one by
+ * one and take no row away, so one that is far above the number of rows was not
+ * given by us, and gets no array of its size.
  */
 static int32
-limit_of(const char *table)
+limit_of_users(void)
 {
-	Relation rel = dashie_relation_open(metrics_table(table), AccessShareLock, ACL_SELECT, false);
+	Relation rel =
+		dashie_relation_open(metrics_table("user_number"), AccessShareLock, ACL_SELECT, false);
 	int64 rows = (int64) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK;
 
 	table_close(rel, NoLock);
@@ -74,17 +76,18 @@ next_number(int column, const char *what, int32 limit)
 void
 numbers_bounds(Metrics *metrics)
 {
-	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID};
+	int64 dashboards;
 	bool isnull;
 	Datum value;
 
 	if (metrics->bounds_loaded)
 		return;
-	metrics->max_user = limit_of("user_number");
-	metrics->max_dashboard = limit_of("dashboard_number");
+	metrics->max_user = limit_of_users();
 	dashie_query_begin();
 	if (metrics_query(metrics,
-					  "SELECT next_user, next_dashboard, last_pass, geographic_at"
+					  "SELECT next_user, next_dashboard, last_pass, geographic_at,"
+					  " (SELECT count(*) FROM dashie.dashboard_number)"
 					  " FROM dashie.metrics_state",
 					  0, NULL, NULL) != 1)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -92,6 +95,8 @@ numbers_bounds(Metrics *metrics)
 						errhint("Run SELECT dashie.enable('daily_metrics').")));
 	dashie_query_types(lengthof(types), types);
 	metrics->next_user = next_number(1, "users", metrics->max_user);
+	dashboards = DatumGetInt64(dashie_field(0, 5, NULL)) * BLOCK_NUMBERS;
+	metrics->max_dashboard = (int32) Min(SPARSE_NUMBERS + dashboards, PG_INT32_MAX - 1);
 	metrics->next_dashboard = next_number(2, "dashboards", metrics->max_dashboard);
 	value = dashie_field(0, 3, &isnull);
 	metrics->has_last_pass = !isnull;
@@ -137,6 +142,7 @@ load_user_numbers(Metrics *metrics)
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	numbers_presize(metrics, Min(metrics->next_user, PG_INT32_MAX - 1 - NEW_USERS) + NEW_USERS);
 	scan = dashie_scan_begin(rel, metrics->snapshot);
+	dashie_scan_want(scan, columns, lengthof(columns));
 	while (dashie_scan_next(scan))
 	{
 		UserEntry *user;
@@ -166,87 +172,6 @@ load_user_numbers(Metrics *metrics)
 	dashie_scan_end(scan);
 	table_close(rel, NoLock);
 	numbers_map_users(metrics);
-}
-
-/* A row of dashie.dashboard_number. */
-typedef struct NumberedDashboard
-{
-	pg_uuid_t id;
-	int32 number;
-	int32 user_number;
-} NumberedDashboard;
-
-static void
-add_dashboards(Metrics *metrics, const NumberedDashboard *batch, int n)
-{
-	for (int i = 0; i < n; i++)
-	{
-		require_number(batch[i].number, metrics->max_dashboard, "dashboard_number");
-		if (batch[i].number < metrics->dashboard_by_number_size &&
-			metrics->dashboard_by_number[batch[i].number].user_number != 0)
-			number_is_twice(batch[i].number, "dashboard_number");
-		if (batch[i].user_number <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("invalid number %d in dashie.dashboard_number", batch[i].number)));
-		numbers_add_dashboard(metrics, &batch[i].id, batch[i].number, batch[i].user_number);
-		metrics->next_dashboard = Max(metrics->next_dashboard, batch[i].number + 1);
-	}
-}
-
-/*
- * numbers_load_dashboards is called by whoever asks for a dashboard: a night
- * without any reads none.
- */
-void
-numbers_load_dashboards(Metrics *metrics)
-{
-	DashieColumn columns[] = {
-		{"number", INT4OID, true, 0},
-		{"dashboard_id", UUIDOID, true, 0},
-		{"user_number", INT4OID, true, 0},
-	};
-	NumberedDashboard batch[BATCH];
-	int n = 0;
-	Relation rel;
-	DashieScan *scan;
-
-	if (metrics->dashboards_loaded)
-		return;
-	metrics->dashboards_loaded = true;
-	rel =
-		dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
-	dashie_relation_columns(rel, columns, lengthof(columns));
-	id_index_init(&metrics->dashboards, metrics->context, metrics->next_dashboard);
-	scan = dashie_scan_begin(rel, metrics->snapshot);
-	while (dashie_scan_next(scan))
-	{
-		NumberedDashboard *dashboard = &batch[n];
-		const pg_uuid_t *id;
-		bool isnull;
-		Datum value;
-
-		value = dashie_scan_get(scan, &columns[0], &isnull);
-		dashboard->number = isnull ? 0 : DatumGetInt32(value);
-		value = dashie_scan_get(scan, &columns[2], &isnull);
-		dashboard->user_number = isnull ? 0 : DatumGetInt32(value);
-		id = dashie_scan_uuid(scan, &columns[1]);
-		if (id == NULL)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-							errmsg("number %d in dashie.dashboard_number has no dashboard",
-								   dashboard->number)));
-		dashboard->id = *id;
-		id_index_prefetch(&metrics->dashboards, &dashboard->id);
-		if (++n == BATCH)
-		{
-			add_dashboards(metrics, batch, n);
-			n = 0;
-		}
-	}
-	add_dashboards(metrics, batch, n);
-	dashie_scan_end(scan);
-	table_close(rel, NoLock);
-	metrics->first_new_dashboard = metrics->next_dashboard;
 }
 
 /*
@@ -361,14 +286,15 @@ look_at_user(Metrics *metrics, const SeenUser *seen)
 static void
 settle_users(Metrics *metrics)
 {
-	for (int32 number = 0; number < metrics->by_number_size; number++)
+	metrics->gone = user_set_create();
+	for (int32 number = 1; number < metrics->next_user; number++)
 	{
 		UserEntry *user = numbers_by_number(metrics, number);
 
-		if (user == NULL || user->departed)
-			continue;
-		if (!user->seen)
+		if (user != NULL && !user->departed && !user->seen)
 			depart(metrics, user);
+		if (user == NULL || user->departed)
+			roaring_bitmap_add(metrics->gone, number);
 		else if (user->deleted)
 		{
 			if (metrics->deleted == NULL)
@@ -411,6 +337,7 @@ look_at_users(Metrics *metrics)
 	dashie_relation_columns(rel, columns, lengthof(columns));
 	metrics->has_signups = columns[1].attnum != InvalidAttrNumber;
 	scan = dashie_scan_begin(rel, metrics->snapshot);
+	dashie_scan_want(scan, columns, lengthof(columns));
 	while (dashie_scan_next(scan))
 	{
 		SeenUser *seen = &batch[n];

@@ -14,6 +14,7 @@
 #include "common/bulk.h"
 #include "common/query.h"
 #include "metrics/engine.h"
+#include "metrics/numbers.h"
 
 static void
 write_rows(const char *sql, DashieArrays *rows)
@@ -80,28 +81,6 @@ store_users(Metrics *metrics, bool is_new, int count)
 				   &rows);
 }
 
-static void
-store_dashboards(Metrics *metrics, int count)
-{
-	static const Oid types[] = {INT4OID, UUIDOID, INT4OID};
-	static const char *const columns[] = {"number", "dashboard_id", "user_number"};
-	DashieArrays rows;
-
-	dashie_arrays_init(&rows, types, lengthof(types), count);
-	for (int row = 0; row < count; row++)
-	{
-		int32 number = metrics->first_new_dashboard + row;
-
-		rows.values[0][row] = Int32GetDatum(number);
-		rows.values[1][row] = UUIDPGetDatum(&metrics->dashboard_by_number[number].id);
-		rows.values[2][row] = Int32GetDatum(metrics->dashboard_by_number[number].user_number);
-	}
-	rows.nrows = count;
-	insert_rows("dashboard_number", columns, &rows,
-				"INSERT INTO dashie.dashboard_number (number, dashboard_id, user_number)"
-				" SELECT * FROM unnest($1, $2, $3)");
-}
-
 /*
  * numbers_store writes what this run learned of users and dashboards.
  */
@@ -127,8 +106,7 @@ numbers_store(Metrics *metrics)
 	}
 	store_users(metrics, false, changed_users);
 	store_users(metrics, true, new_users);
-	if (metrics->dashboards_loaded)
-		store_dashboards(metrics, metrics->next_dashboard - metrics->first_new_dashboard);
+	numbers_store_dashboards(metrics);
 	countries_store(metrics);
 
 	values[0] = Int32GetDatum(metrics->next_user);

@@ -1,7 +1,7 @@
 /*
  * numbers.h
- *		What the files of the numbers share: number.c, number_load.c and
- *		number_store.c.
+ *		What the files of the numbers share: number.c, number_load.c,
+ *		number_store.c and number_dashboards.c.
  */
 #ifndef DASHIE_NUMBERS_H
 #define DASHIE_NUMBERS_H
@@ -18,23 +18,16 @@ extern void numbers_presize(Metrics *metrics, int32 highest);
 extern UserEntry *numbers_add_user(Metrics *metrics, int32 number);
 extern void numbers_map_user(Metrics *metrics, const UserEntry *user);
 extern void numbers_map_users(Metrics *metrics);
-extern void
-numbers_add_dashboard(Metrics *metrics, const pg_uuid_t *id, int32 number, int32 user_number);
 extern int32 numbers_take_next(int32 *next, const char *what);
 
-/* What metrics->users and metrics->dashboards lead to. */
+/* number_dashboards.c */
+extern void numbers_store_dashboards(Metrics *metrics);
+
+/* What metrics->users leads to. */
 static inline IdEntries
 numbers_users(const Metrics *metrics)
 {
 	IdEntries entries = {metrics->by_number, sizeof(UserEntry)};
-
-	return entries;
-}
-
-static inline IdEntries
-numbers_dashboards(const Metrics *metrics)
-{
-	IdEntries entries = {metrics->dashboard_by_number, sizeof(DashboardEntry)};
 
 	return entries;
 }

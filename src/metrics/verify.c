@@ -123,6 +123,7 @@ count_dashboards(Metrics *metrics, const DayPage *page)
 	int64 count;
 	int32 *members = user_set_members(named, metrics->max_dashboard, &count);
 
+	numbers_settle_dashboards(metrics);
 	for (int64 i = 0; i < count; i++)
 	{
 		const DashboardEntry *dashboard = numbers_dashboard_by_number(metrics, members[i]);

@@ -36,12 +36,15 @@ CREATE TABLE IF NOT EXISTS dashie.user_country (
 ALTER TABLE dashie.user_country ALTER codes SET STORAGE EXTERNAL, ALTER latest SET STORAGE EXTERNAL;
 
 -- Every dashboard that a refresh has seen with a user of it: what a user who is
--- gone did with a dashboard stays, also if others use it.
+-- gone did with a dashboard stays, also if others use it. 8,192 numbers a row
+-- (src/metrics/number_dashboards.c): a night reads them all.
 CREATE TABLE IF NOT EXISTS dashie.dashboard_number (
-	number integer NOT NULL,
-	dashboard_id uuid NOT NULL,
-	user_number integer NOT NULL
+	first integer PRIMARY KEY,       -- the row's first number
+	ids bytea NOT NULL,              -- of the dashboards
+	users bytea NOT NULL,            -- numbers of the users
+	shared bytea NOT NULL            -- dashboards with several users: the first number of each
 );
+ALTER TABLE dashie.dashboard_number ALTER ids SET STORAGE EXTERNAL, ALTER users SET STORAGE EXTERNAL;
 
 -- One page a day. A page that is not dirty and is final says all that is to be
 -- known of its day, also when the rows that it was computed from are gone.
