@@ -23,8 +23,20 @@ BEGIN; UPDATE dashie.metrics_state SET next_dashboard = 2147483646; EXECUTE refr
 BEGIN; DELETE FROM dashie.user_number; UPDATE dashie.metrics_state SET next_user = -100000000; EXECUTE refresh; ROLLBACK;
 BEGIN; UPDATE dashie.user_number SET number = 2147483647 WHERE number = 1; EXECUTE refresh; ROLLBACK;
 BEGIN; UPDATE dashie.user_number SET number = -1 WHERE number = 1; EXECUTE refresh; ROLLBACK;
-BEGIN; UPDATE dashie.dashboard_number SET number = 2147483647; EXECUTE refresh; ROLLBACK;
-BEGIN; UPDATE dashie.dashboard_number SET user_number = -2000000000; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET first = 2147483647; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET first = 2147475456; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET first = -8192; EXECUTE refresh; ROLLBACK;
+-- dashboards of nobody, of fewer bytes, of a user far above all, and a number 0
+BEGIN; UPDATE dashie.dashboard_number SET ids = substr(ids, 2); EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET users = users || '\x00'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET users = set_byte(users, 7, 128); EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET users = set_byte(users, 0, 1); EXECUTE refresh; ROLLBACK;
+-- other numbers of a dashboard: cut off, of no number, of a place that has none, of a later one
+BEGIN; UPDATE dashie.dashboard_number SET shared = '\x01'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET shared = '\x0100'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET shared = '\x0201'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET shared = '\x0101'; EXECUTE refresh; ROLLBACK;
+BEGIN; UPDATE dashie.dashboard_number SET shared = '\x8080808080808080808080'; EXECUTE refresh; ROLLBACK;
 -- a set of one run that is far above all numbers
 BEGIN; UPDATE dashie.day_page SET active = '\x3b30000001ff7fffff01000000ffff'; EXECUTE refresh; ROLLBACK;
 -- a page that cannot be read is made anew once its row is gone
@@ -32,7 +44,7 @@ BEGIN; UPDATE dashie.day_page SET entries = '\xff' WHERE day = '2026-03-10'; EXE
 BEGIN; UPDATE dashie.day_page SET entries = '\xff' WHERE day = '2026-03-10'; DELETE FROM dashie.day_page WHERE day = '2026-03-10'; EXECUTE refresh;
 SELECT date, total_sessions FROM public.daily_metrics WHERE date = '2026-03-10'; ROLLBACK;
 -- NULL where there is none
-BEGIN; ALTER TABLE dashie.dashboard_number ALTER dashboard_id DROP NOT NULL; UPDATE dashie.dashboard_number SET dashboard_id = NULL; EXECUTE refresh; ROLLBACK;
+BEGIN; ALTER TABLE dashie.dashboard_number ALTER ids DROP NOT NULL; UPDATE dashie.dashboard_number SET ids = NULL; EXECUTE refresh; ROLLBACK;
 BEGIN; ALTER TABLE dashie.heartbeat_seen ALTER user_id DROP NOT NULL, ALTER dashboard_id DROP NOT NULL;
 INSERT INTO dashie.heartbeat_seen VALUES (pg_temp.u(21), NULL, '2026-03-11'), (NULL, pg_temp.u(1), '2026-03-11'); EXECUTE refresh; ROLLBACK;
 BEGIN; ALTER TABLE public.user_sessions DROP CONSTRAINT user_sessions_pkey CASCADE; ALTER TABLE public.user_sessions ALTER id DROP NOT NULL;
@@ -47,6 +59,7 @@ SELECT dashie.refresh_geographic_stats(); ROLLBACK;
 BEGIN; INSERT INTO dashie.day_page (day, dirty, final) VALUES ('infinity', false, true); SELECT dashie.configure('timezone', 'Asia/Tokyo'); ROLLBACK;
 -- columns of other types
 BEGIN; ALTER TABLE dashie.day_page ALTER active TYPE bigint USING 5; EXECUTE refresh; ROLLBACK;
+BEGIN; ALTER TABLE dashie.dashboard_number ALTER ids TYPE bigint USING 5; EXECUTE refresh; ROLLBACK;
 BEGIN; ALTER TABLE dashie.day_page ALTER active TYPE bigint USING 5; SELECT dashie.active_users('2026-03-12', 5); ROLLBACK;
 BEGIN; ALTER TABLE dashie.day_page ALTER day TYPE timestamptz USING day; EXECUTE refresh; ROLLBACK;
 BEGIN; ALTER TABLE dashie.day_page ALTER day TYPE timestamptz USING day; SELECT dashie.active_users('2026-03-12', 5); ROLLBACK;

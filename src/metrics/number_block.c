@@ -19,17 +19,29 @@ number_block_invalid(const char *what, const char *problem)
 int32
 number_block_index(uint64 row, int column, int32 highest, const char *what)
 {
-	int32 first = DatumGetInt32(dashie_field(row, column, NULL));
+	bool isnull;
+	int32 first = DatumGetInt32(dashie_field(row, column, &isnull));
 
-	if (first < 0 || first % BLOCK_NUMBERS != 0 || first > highest)
+	if (isnull || first < 0 || first % BLOCK_NUMBERS != 0 || first > highest)
 		number_block_invalid(what, "wrong number");
 	return first / BLOCK_NUMBERS;
+}
+
+bytea *
+number_block_list(uint64 row, int column, const char *what)
+{
+	bool isnull;
+	Datum value = dashie_field(row, column, &isnull);
+
+	if (isnull)
+		number_block_invalid(what, "NULL");
+	return DatumGetByteaPP(value);
 }
 
 const unsigned char *
 number_block_column(uint64 row, int column, Size value_size, const char *what)
 {
-	bytea *bytes = DatumGetByteaPP(dashie_field(row, column, NULL));
+	bytea *bytes = number_block_list(row, column, what);
 
 	if (VARSIZE_ANY_EXHDR(bytes) != BLOCK_NUMBERS * value_size)
 		number_block_invalid(what, "wrong size");

@@ -24,6 +24,8 @@ extern int32 number_block_index(uint64 row, int column, int32 highest, const cha
 /* A column of values of that size, detoasted in the current memory context. */
 extern const unsigned char *
 number_block_column(uint64 row, int column, Size value_size, const char *what);
+/* One of any length. */
+extern bytea *number_block_list(uint64 row, int column, const char *what);
 extern bytea *number_block_bytes(const unsigned char *data, Size size);
 
 /* Integers lie with the lowest byte first. */

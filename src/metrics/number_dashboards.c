@@ -75,7 +75,7 @@ load_block(Metrics *metrics, uint64 row)
 						  (const pg_uuid_t *) (ids + i * sizeof(pg_uuid_t)), (int32) user);
 		metrics->next_dashboard = Max(metrics->next_dashboard, start + i + 1);
 	}
-	load_shared(metrics, start, DatumGetByteaPP(dashie_field(row, 4, NULL)));
+	load_shared(metrics, start, number_block_list(row, 4, WHAT));
 }
 
 /*
