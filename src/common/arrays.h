@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-#define DASHIE_MAX_ARRAYS 12
+#define DASHIE_MAX_ARRAYS 16
 
 typedef struct DashieArrays
 {

@@ -46,6 +46,17 @@ is_plain(Relation rel, const char *const *columns, const DashieArrays *rows, Att
 }
 
 bool
+dashie_bulk_may_insert(Oid relid, const char *const *columns, const DashieArrays *rows)
+{
+	Relation rel = dashie_relation_open(relid, RowExclusiveLock, ACL_INSERT, false);
+	AttrNumber attnums[DASHIE_MAX_ARRAYS];
+	bool plain = is_plain(rel, columns, rows, attnums);
+
+	table_close(rel, NoLock);
+	return plain;
+}
+
+bool
 dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *rows)
 {
 	Relation rel = dashie_relation_open(relid, RowExclusiveLock, ACL_INSERT, false);

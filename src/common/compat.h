@@ -85,11 +85,13 @@
 #define dashie_local_beentry(n) pgstat_fetch_stat_local_beentry(n)
 #endif
 
-/* 15 added the argument that says whether to flush at once */
+/* 15 added the argument that says whether to flush at once; before, it always was */
 #if PG_VERSION_NUM >= 150000
-#define dashie_mq_send(queue, size, data) shm_mq_send((queue), (size), (data), false, false)
+#define dashie_mq_send(queue, size, data, flush) shm_mq_send((queue), (size), (data), false, (flush))
+#define dashie_mq_sendv(queue, pieces, n) shm_mq_sendv((queue), (pieces), (n), false, true)
 #else
-#define dashie_mq_send(queue, size, data) shm_mq_send((queue), (size), (data), false)
+#define dashie_mq_send(queue, size, data, flush) shm_mq_send((queue), (size), (data), false)
+#define dashie_mq_sendv(queue, pieces, n) shm_mq_sendv((queue), (pieces), (n), false)
 #endif
 
 /* 18 dropped the argument that says whether the portal runs once */

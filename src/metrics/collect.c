@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -36,16 +37,19 @@
 /* A guess for a table that was never analyzed. */
 #define ROWS_PER_BLOCK 40
 
-/* Reads the whole table, in parallel where that pays. */
+/*
+ * Reads the whole table, in parallel where that pays; with_pages if the workers
+ * are wanted for the pages of new days as well.
+ */
 static void
-read_table(Collector *collector)
+read_table(Collector *collector, bool with_pages)
 {
 	SessionReader *reader = &collector->reader;
 	int nworkers = parallel_workers_for(reader->rel);
 
 	session_reader_whole(reader);
 	if (nworkers > 0)
-		collect_in_parallel(collector, nworkers);
+		collect_in_parallel(collector, nworkers, with_pages && page_may_insert(collector->metrics));
 	else
 		collector_add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
 }
@@ -176,15 +180,25 @@ stored_page(Metrics *metrics, const DayPage *head)
 	return page;
 }
 
+/* The leader's DayMaker.candidate. */
+static void
+tell_country(void *arg, uint32 user, CountryCode country, TimestampTz at)
+{
+	countries_candidate(numbers_by_number(arg, (int32) user), country, at, &lowest_session_id);
+}
+
 /*
  * collect_stretch computes the wanted ones of the days whose heads are given,
- * of which the first is one, and hands each page to "done", in a context that is reset after it.  wanted[]
- * is cleared for the days that it computed; those that it had no room for are
- * left.  Returns how many days it computed.
+ * of which the first is one, and hands each page to "done", in a context that
+ * is reset after it.  wanted[] is cleared for the days that it computed; those
+ * that it had no room for are left.  Returns how many days it computed.
+ *
+ * With "insert" other processes may help: pages that have no row yet are then
+ * handed to it instead, as collect_new_pages() says.
  */
 int
 collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted, PageDone done,
-				void *arg)
+				PageDone insert, void *arg)
 {
 	Collector collector = {0};
 	MemoryContext old;
@@ -210,6 +224,12 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	if (OidIsValid(metrics->sessions_rel))
 	{
 		session_reader_open(&collector.reader, metrics->sessions_rel);
+		collector.maker.reader = &collector.reader;
+		collector.maker.slot = table_slot_create(collector.reader.rel, NULL);
+		collector.maker.snapshot = metrics->snapshot;
+		collector.maker.deleted = metrics->deleted;
+		collector.maker.candidate = tell_country;
+		collector.maker.arg = metrics;
 		ndays = plan_pass(&collector, ndays, wanted, &whole_table);
 	}
 
@@ -226,7 +246,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	if (collector.reader.rel != NULL)
 	{
 		if (whole_table)
-			read_table(&collector);
+			read_table(&collector, insert != NULL);
 		else
 			collect_range(&collector);
 	}
@@ -237,11 +257,16 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 		collect_heartbeats(&collector);
 
 	countries_begin(metrics, &doubts, starts, ndays, collector.wanted);
+	if (collector.parallel != NULL)
+	{
+		count = collect_new_pages(&collector, heads, wanted, insert, arg);
+		collect_parallel_end(&collector);
+	}
 	for (int i = 0; i < ndays; i++)
 	{
 		DayPage *page;
 
-		if (!collector.wanted[i])
+		if (!collector.wanted[i] || !wanted[i])
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(day_context);
@@ -256,10 +281,11 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	countries_finish(metrics, &doubts);
 
 	MemoryContextSwitchTo(old);
-	if (collector.slot != NULL)
-		ExecDropSingleTupleTableSlot(collector.slot);
 	if (collector.reader.rel != NULL)
+	{
+		ExecDropSingleTupleTableSlot(collector.maker.slot);
 		table_close(collector.reader.rel, NoLock);
+	}
 	MemoryContextDelete(collector.context);
 	return count;
 }
@@ -302,7 +328,8 @@ collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted)
 	memcpy(left, wanted, npages * sizeof(bool));
 	for (int i = 0; i < npages; i++)
 		while (left[i])
-			(void) collect_stretch(metrics, heads + i, npages - i, left + i, copy_page, &copies);
+			(void) collect_stretch(metrics, heads + i, npages - i, left + i, copy_page, NULL,
+								   &copies);
 	pfree(left);
 	pfree(heads);
 }

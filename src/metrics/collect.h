@@ -5,15 +5,19 @@
  *		collect_session.c	what a session's row says, and where it goes
  *		collect_range.c		the rows of a short stretch, found through indexes
  *		collect_parallel.c	the same pass divided among parallel workers
- *		collect_page.c		a day's rows become its page
+ *		collect_day.c		a day's rows become entries and sets
+ *		collect_page.c		these, and what was stored of the day, become its page
+ *		collect_tasks.c		the pages of new days divided among the same workers
  */
 #ifndef DASHIE_COLLECT_H
 #define DASHIE_COLLECT_H
 
 #include "postgres.h"
 
+#include "access/parallel.h"
 #include "metrics/engine.h"
 #include "storage/itemptr.h"
+#include "storage/shm_mq.h"
 
 /* A pass looks at this many days at most. */
 #define MAX_STRETCH_DAYS 4096
@@ -104,6 +108,28 @@ typedef struct DayRows
 	UserSet *heartbeats;
 } DayRows;
 
+/*
+ * What is asked for beside the rows when they become entries.  "candidate" is
+ * told of each user's latest session of the day that has a country.
+ */
+typedef struct DayMaker
+{
+	const SessionReader *reader;
+	Snapshot snapshot;
+	TupleTableSlot *slot;	/* of a row that is asked for its id */
+	const UserSet *deleted; /* users who are marked as deleted; NULL for none */
+	void (*candidate)(void *arg, uint32 user, CountryCode country, TimestampTz at);
+	void *arg;
+} DayMaker;
+
+/* A worker that has read its share of the table and waits for days. */
+typedef struct PageWorker
+{
+	shm_mq_handle *tasks;
+	shm_mq_handle *results;
+	int day; /* that it is at; -1: none */
+} PageWorker;
+
 typedef struct Collector
 {
 	Metrics *metrics;
@@ -114,12 +140,17 @@ typedef struct Collector
 	SessionReader reader;
 	Size used; /* bytes of all rows and lists */
 	Size limit;
-	TupleTableSlot *slot; /* of a row that is asked for its id */
+	DayMaker maker;
+
+	/* from collect_in_parallel() to collect_parallel_end() */
+	ParallelContext *parallel;
+	PageWorker *page_workers;
+	int npage_workers;
 
 	/* what is the same for all pages of the pass; made when first asked for */
 	UserSet *dashboards_there;
 	NumberList *signups; /* [day + 1]: who signed up in it; [0]: before the stretch */
-	int signups_until;	 /* those before are in the set */
+	int signups_until;	 /* those before are in the set, and no others */
 	UserSet *signed_up;
 
 	int nbatch;
@@ -146,9 +177,24 @@ extern void collect_range(Collector *collector);
 
 /* collect_parallel.c */
 extern int parallel_workers_for(Relation rel);
-extern void collect_in_parallel(Collector *collector, int nworkers);
+extern void collect_in_parallel(Collector *collector, int nworkers, bool with_pages);
+extern void collect_parallel_end(Collector *collector);
+
+/* collect_day.c */
+extern int day_entries(DayMaker *maker, TimestampTz starts_at, DayRows *day, PageEntry *entries,
+					   UserSet **active);
+extern UserSet *day_set(const NumberList *list);
+extern void page_sum(DayPage *page);
 
 /* collect_page.c */
+extern UserSet *signed_up_before(Collector *collector, int day);
+extern void collect_page_head(Collector *collector, DayPage *page, int day);
 extern void collect_page(Collector *collector, DayPage *page, int day);
+
+/* collect_tasks.c */
+extern void page_worker_serve(const SessionReader *reader, const TimestampTz *starts,
+							  shm_mq_handle *tasks, shm_mq_handle *results);
+extern int collect_new_pages(Collector *collector, const DayPage *heads, bool *wanted,
+							 PageDone insert, void *arg);
 
 #endif /* DASHIE_COLLECT_H */

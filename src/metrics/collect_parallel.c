@@ -10,7 +10,9 @@
  *		the ids of users and dashboards when it first meets them,
  *		a row for each session, which names them by that order.
  * So the leader alone gives numbers and holds rows, within its limit of memory,
- * and a worker holds what the table has of different ids.
+ * and a worker holds what the table has of different ids.  Workers that have
+ * read their share stay, where they are of use, for the days' pages
+ * (collect_tasks.c).
  *
  * An error in a worker is raised in the leader; an abort of the leader's
  * transaction or subtransaction ends the workers and frees what was shared.
@@ -38,6 +40,7 @@
 #define KEY_STARTS 2
 #define KEY_SCAN 3
 #define KEY_QUEUES 4
+#define KEY_TASK_QUEUES 5
 
 #define QUEUE_BYTES (256 * 1024)
 #define ITEMS_PER_MESSAGE 512
@@ -53,7 +56,8 @@ typedef enum MessageKind
 {
 	MESSAGE_USERS,
 	MESSAGE_DASHBOARDS,
-	MESSAGE_ROWS
+	MESSAGE_ROWS,
+	MESSAGE_END
 } MessageKind;
 
 /* Users and dashboards are named by the order in which the worker met them, from 1; 0 is none. */
@@ -81,6 +85,7 @@ static const Size item_sizes[] = {
 	[MESSAGE_USERS] = sizeof(pg_uuid_t),
 	[MESSAGE_DASHBOARDS] = sizeof(DashboardMet),
 	[MESSAGE_ROWS] = sizeof(RowMet),
+	[MESSAGE_END] = 0,
 };
 
 /* A message that is being put together. */
@@ -133,15 +138,21 @@ parallel_workers_for(Relation rel)
 }
 
 static void
-send(Worker *worker, Outbox *outbox)
+send_message(Worker *worker, const MessageHeader *header, bool flush)
 {
-	Size size = sizeof(MessageHeader) + outbox->header.nitems * item_sizes[outbox->header.kind];
+	Size size = sizeof(MessageHeader) + header->nitems * item_sizes[header->kind];
 
-	if (outbox->header.nitems == 0)
-		return;
-	if (dashie_mq_send(worker->queue, size, outbox) != SHM_MQ_SUCCESS)
+	if (dashie_mq_send(worker->queue, size, header, flush) != SHM_MQ_SUCCESS)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("lost connection to the leader of a parallel refresh")));
+}
+
+static void
+send(Worker *worker, Outbox *outbox)
+{
+	if (outbox->header.nitems == 0)
+		return;
+	send_message(worker, &outbox->header, false);
 	outbox->header.nitems = 0;
 }
 
@@ -254,14 +265,24 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 {
 	SharedCollect *shared = shm_toc_lookup(toc, KEY_SHARED, false);
 	char *queues = shm_toc_lookup(toc, KEY_QUEUES, false);
+	char *task_queues = shm_toc_lookup(toc, KEY_TASK_QUEUES, false);
+	MessageHeader end = {MESSAGE_END};
+	MemoryContext old;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie reader", ALLOCSET_DEFAULT_SIZES);
 	Worker *worker = palloc0(sizeof(Worker));
 	Session *batch = palloc0(SESSION_BATCH * sizeof(Session));
 	int n = 0;
 	shm_mq *queue = (shm_mq *) (queues + (Size) ParallelWorkerNumber * QUEUE_BYTES);
+	shm_mq *task_queue = (shm_mq *) (task_queues + (Size) ParallelWorkerNumber * QUEUE_BYTES);
+	shm_mq_handle *tasks;
 	DashieScan *scan;
 
 	shm_mq_set_sender(queue, MyProc);
 	worker->queue = shm_mq_attach(queue, segment, NULL);
+	shm_mq_set_receiver(task_queue, MyProc);
+	tasks = shm_mq_attach(task_queue, segment, NULL);
+	old = MemoryContextSwitchTo(context);
 	worker->stretch.ndays = shared->ndays;
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
 	id_index_init(&worker->user_index, CurrentMemoryContext, 0);
@@ -289,7 +310,14 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	send_batch(worker, batch, n);
 	send_rows(worker);
 	dashie_scan_end(scan);
+	send_message(worker, &end, true);
+
+	/* whom it has met is of no more use */
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	page_worker_serve(&worker->reader, worker->stretch.starts, tasks, worker->queue);
 	table_close(worker->reader.rel, AccessShareLock);
+	shm_mq_detach(tasks);
 	shm_mq_detach(worker->queue);
 }
 
@@ -298,6 +326,7 @@ typedef struct Inbox
 {
 	shm_mq_handle *queue;
 	bool done;
+	bool complete; /* done, and all has come */
 	uint32 *users; /* 0: nobody we know */
 	uint32 nusers;
 	uint32 users_size;
@@ -391,6 +420,9 @@ drain(Collector *collector, Inbox *inbox, bool wait)
 			case MESSAGE_ROWS:
 				take_rows(collector, inbox, items, header->nitems);
 				break;
+			case MESSAGE_END:
+				inbox->done = inbox->complete = true;
+				break;
 		}
 	}
 }
@@ -415,32 +447,48 @@ read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inbox
 	dashie_scan_end(scan);
 }
 
+static shm_mq *
+make_queue(char *queues, int worker)
+{
+	return shm_mq_create(queues + (Size) worker * QUEUE_BYTES, QUEUE_BYTES);
+}
+
 /*
  * collect_in_parallel reads the whole table with up to nworkers workers; it is
- * right also when none of them can be had.
+ * right also when none of them can be had.  With "with_pages" the workers then
+ * wait for days.  The parallel part lasts until collect_parallel_end(): up to
+ * there nothing may be written but what collect_tasks.c says.
  */
 void
-collect_in_parallel(Collector *collector, int nworkers)
+collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 {
 	Relation rel = collector->reader.rel;
 	Snapshot snapshot = collector->metrics->snapshot;
 	Size starts_size = (collector->stretch.ndays + 1) * sizeof(TimestampTz);
 	Size scan_size = table_parallelscan_estimate(rel, snapshot);
+	Size queues_size = mul_size(nworkers, QUEUE_BYTES);
 	ParallelContext *context;
 	SharedCollect *shared;
 	TimestampTz *starts;
 	ParallelTableScanDesc shared_scan;
 	char *queues;
+	char *task_queues;
 	Inbox *inboxes;
+	bool complete = true;
 
+	/* no transaction gets its id later on */
+	if (with_pages)
+		(void) GetCurrentTransactionId();
 	PushActiveSnapshot(snapshot);
 	EnterParallelMode();
 	context = CreateParallelContext("$libdir/dashie", "dashie_collect_worker", nworkers);
+	collector->parallel = context;
 	shm_toc_estimate_chunk(&context->estimator, sizeof(SharedCollect));
 	shm_toc_estimate_chunk(&context->estimator, starts_size);
 	shm_toc_estimate_chunk(&context->estimator, scan_size);
-	shm_toc_estimate_chunk(&context->estimator, mul_size(nworkers, QUEUE_BYTES));
-	shm_toc_estimate_keys(&context->estimator, 4);
+	shm_toc_estimate_chunk(&context->estimator, queues_size);
+	shm_toc_estimate_chunk(&context->estimator, queues_size);
+	shm_toc_estimate_keys(&context->estimator, 5);
 	InitializeParallelDSM(context);
 
 	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
@@ -453,33 +501,69 @@ collect_in_parallel(Collector *collector, int nworkers)
 	shared_scan = shm_toc_allocate(context->toc, scan_size);
 	table_parallelscan_initialize(rel, shared_scan, snapshot);
 	shm_toc_insert(context->toc, KEY_SCAN, shared_scan);
-	queues = shm_toc_allocate(context->toc, mul_size(nworkers, QUEUE_BYTES));
+	queues = shm_toc_allocate(context->toc, queues_size);
 	shm_toc_insert(context->toc, KEY_QUEUES, queues);
+	task_queues = shm_toc_allocate(context->toc, queues_size);
+	shm_toc_insert(context->toc, KEY_TASK_QUEUES, task_queues);
 
 	/* without a segment of shared memory there are no workers to use it */
 	nworkers = context->seg != NULL ? context->nworkers : 0;
 	inboxes = palloc0(Max(nworkers, 1) * sizeof(Inbox));
+	collector->page_workers = palloc0(Max(nworkers, 1) * sizeof(PageWorker));
 	for (int i = 0; i < nworkers; i++)
 	{
-		shm_mq *queue = shm_mq_create(queues + (Size) i * QUEUE_BYTES, QUEUE_BYTES);
+		shm_mq *queue = make_queue(queues, i);
+		shm_mq *task_queue = make_queue(task_queues, i);
 
 		shm_mq_set_receiver(queue, MyProc);
 		inboxes[i].queue = shm_mq_attach(queue, context->seg, NULL);
+		shm_mq_set_sender(task_queue, MyProc);
+		collector->page_workers[i].tasks = shm_mq_attach(task_queue, context->seg, NULL);
+		collector->page_workers[i].results = inboxes[i].queue;
+		collector->page_workers[i].day = -1;
 	}
 	LaunchParallelWorkers(context);
+	collector->npage_workers = context->nworkers_launched;
 	for (int i = 0; i < nworkers; i++)
 	{
 		if (i < context->nworkers_launched)
+		{
 			shm_mq_set_handle(inboxes[i].queue, context->worker[i].bgwhandle);
+			shm_mq_set_handle(collector->page_workers[i].tasks, context->worker[i].bgwhandle);
+		}
 		else
-			inboxes[i].done = true;
+			inboxes[i].done = inboxes[i].complete = true;
 	}
 
 	read_share(collector, shared_scan, inboxes, nworkers);
 	for (int i = 0; i < nworkers; i++)
+	{
 		drain(collector, &inboxes[i], true);
-	WaitForParallelWorkersToFinish(context);
-	DestroyParallelContext(context);
+		complete &= inboxes[i].complete;
+		if (inboxes[i].users != NULL)
+			pfree(inboxes[i].users);
+		if (inboxes[i].dashboards != NULL)
+			pfree(inboxes[i].dashboards);
+	}
+	pfree(inboxes);
+	if (!with_pages || !complete || collector->npage_workers == 0)
+		collect_parallel_end(collector);
+}
+
+/*
+ * collect_parallel_end ends the parallel part, if it lasts: workers that wait
+ * end, and the error of one that has failed is raised.
+ */
+void
+collect_parallel_end(Collector *collector)
+{
+	if (collector->parallel == NULL)
+		return;
+	for (int i = 0; i < collector->npage_workers; i++)
+		shm_mq_detach(collector->page_workers[i].tasks);
+	WaitForParallelWorkersToFinish(collector->parallel);
+	DestroyParallelContext(collector->parallel);
+	collector->parallel = NULL;
 	ExitParallelMode();
 	PopActiveSnapshot();
 }

@@ -321,6 +321,16 @@ store_computed(Metrics *metrics, DayPage *page, void *arg)
 		bring_up->computed[page->day - bring_up->from] = true;
 }
 
+static void
+insert_computed(Metrics *metrics, DayPage *page, void *arg)
+{
+	BringUp *bring_up = arg;
+
+	page_insert(metrics, page);
+	if (bring_up->computed != NULL)
+		bring_up->computed[page->day - bring_up->from] = true;
+}
+
 /*
  * metrics_day_needed says whether a day is to be computed: its page is
  * missing, dirty, or not final although the day is over; with force, always.
@@ -375,7 +385,7 @@ metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool on
 			}
 			CHECK_FOR_INTERRUPTS();
 			count += collect_stretch(metrics, heads + i, ndays - i, needed + i, store_computed,
-									 &bring_up);
+									 insert_computed, &bring_up);
 		}
 		if (*more)
 			break;

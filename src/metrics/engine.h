@@ -88,6 +88,14 @@ typedef struct CountrySum
 	int64 duration;
 } CountrySum;
 
+/* The parts of a page as they are stored: active, entries, dashboards, heartbeats, countries. */
+#define PAGE_PARTS 5
+typedef struct PageBytes
+{
+	bytea *parts[PAGE_PARTS];
+	bytea *digest;
+} PageBytes;
+
 typedef struct DayPage
 {
 	DateADT day;
@@ -101,7 +109,8 @@ typedef struct DayPage
 	int64 duration;
 	int32 returning;
 	int32 ndashboards;
-	UserSet *active; /* NULL until loaded or computed */
+	const PageBytes *bytes; /* its contents, if a worker has written them; else NULL */
+	UserSet *active;			   /* NULL until loaded or computed */
 	UserSet *dashboards;
 	UserSet *heartbeats;
 	PageEntry *entries;
@@ -235,8 +244,10 @@ extern int32 page_count_returning(Metrics *metrics, UserSet *active, TimestampTz
 
 /* page.c */
 extern DayPage *pages_load(Metrics *metrics, DateADT from, DateADT to, bool with_contents);
+extern void page_encode(const DayPage *page, PageBytes *bytes);
 extern void page_store(Metrics *metrics, DayPage *page);
-#define PAGE_PARTS 5 /* active, entries, dashboards, heartbeats, countries: in the digest */
+extern bool page_may_insert(Metrics *metrics);
+extern void page_insert(Metrics *metrics, DayPage *page);
 extern char *page_snapshot_text(Snapshot snapshot); /* xmin:xmax:xip,... */
 extern bytea *page_digest(DateADT day, bytea *const *parts, int nparts);
 extern bytea *page_entries_to_bytes(const PageEntry *entries, int nentries);
@@ -248,7 +259,7 @@ extern void country_sum_add(CountrySum *sum, int64 ended, int64 duration);
 /* collect.c */
 typedef void (*PageDone)(Metrics *metrics, DayPage *page, void *arg);
 extern int collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
-						   PageDone done, void *arg);
+						   PageDone done, PageDone insert, void *arg);
 extern void collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted);
 extern CountryCode country_code(Datum value, bool isnull);
 

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/int.h"
@@ -23,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "common/bulk.h"
 #include "common/query.h"
 #include "metrics/engine.h"
 #include "metrics/page_bytes.h"
@@ -325,53 +327,166 @@ page_snapshot_text(Snapshot snapshot)
 }
 
 /*
+ * page_encode makes a page's parts and their digest, in the current memory context.
+ */
+void
+page_encode(const DayPage *page, PageBytes *bytes)
+{
+	bytes->parts[0] = user_set_to_bytes(page->active);
+	bytes->parts[1] = page_entries_to_bytes(page->entries, page->nentries);
+	bytes->parts[2] = user_set_to_bytes(page->dashboards);
+	bytes->parts[3] = user_set_to_bytes(page->heartbeats);
+	bytes->parts[4] = country_sums_to_bytes(page->entries, page->nentries);
+	bytes->digest = page_digest(page->day, bytes->parts, PAGE_PARTS);
+}
+
+/* The columns of a page that is computed: clean, with its digest. */
+enum
+{
+	PAGE_DAY,
+	PAGE_DIRTY,
+	PAGE_FINAL,
+	PAGE_COMPUTED_AT,
+	PAGE_SNAPSHOT,
+	PAGE_SESSIONS,
+	PAGE_ENDED,
+	PAGE_DURATION,
+	PAGE_RETURNING,
+	PAGE_NDASHBOARDS,
+	PAGE_BYTES, /* the parts, then the digest */
+	PAGE_COLUMNS = PAGE_BYTES + PAGE_PARTS + 1
+};
+
+static const char *const page_columns[PAGE_COLUMNS] = {
+	"day",
+	"dirty",
+	"final",
+	"computed_at",
+	"snapshot",
+	"sessions",
+	"ended_sessions",
+	"ended_microseconds",
+	"returning_users",
+	"active_dashboards",
+	"active",
+	"entries",
+	"dashboards",
+	"heartbeats",
+	"countries",
+	"digest",
+};
+
+static const Oid page_types[PAGE_COLUMNS] = {
+	DATEOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TEXTOID,	 INT8OID,  INT8OID,	 INT8OID,
+	INT4OID, INT4OID, BYTEAOID, BYTEAOID,	   BYTEAOID, BYTEAOID, BYTEAOID, BYTEAOID,
+};
+
+static void
+page_values(const Metrics *metrics, const DayPage *page, Datum *values, bool *nulls)
+{
+	PageBytes own;
+	const PageBytes *bytes = page->bytes;
+
+	if (bytes == NULL)
+	{
+		page_encode(page, &own);
+		bytes = &own;
+	}
+	memset(nulls, 0, PAGE_COLUMNS * sizeof(bool));
+	values[PAGE_DAY] = DateADTGetDatum(page->day);
+	values[PAGE_DIRTY] = BoolGetDatum(false);
+	values[PAGE_FINAL] = BoolGetDatum(page->final);
+	values[PAGE_COMPUTED_AT] = TimestampTzGetDatum(metrics->now);
+	values[PAGE_SNAPSHOT] = CStringGetTextDatum(page_snapshot_text(metrics->snapshot));
+	values[PAGE_SESSIONS] = Int64GetDatum(page->sessions);
+	values[PAGE_ENDED] = Int64GetDatum(page->ended);
+	values[PAGE_DURATION] = Int64GetDatum(page->duration);
+	values[PAGE_RETURNING] = Int32GetDatum(page->returning);
+	values[PAGE_NDASHBOARDS] = Int32GetDatum(page->ndashboards);
+	nulls[PAGE_SESSIONS] = nulls[PAGE_ENDED] = nulls[PAGE_DURATION] = nulls[PAGE_RETURNING] =
+		!page->has_sessions;
+	nulls[PAGE_NDASHBOARDS] = !page->has_dashboards;
+	for (int i = 0; i < PAGE_PARTS; i++)
+		values[PAGE_BYTES + i] = PointerGetDatum(bytes->parts[i]);
+	values[PAGE_BYTES + PAGE_PARTS] = PointerGetDatum(bytes->digest);
+}
+
+/*
  * page_store writes a computed page: clean, with its digest.
  */
 void
 page_store(Metrics *metrics, DayPage *page)
 {
-	Oid types[] = {DATEOID,	 BOOLOID,  TIMESTAMPTZOID, TEXTOID,	 INT8OID,
-				   INT8OID,	 INT8OID,  INT4OID,		   INT4OID,	 BYTEAOID,
-				   BYTEAOID, BYTEAOID, BYTEAOID,	   BYTEAOID, BYTEAOID};
-	Datum values[lengthof(types)];
-	char nulls[lengthof(types) + 1] = "               ";
-	bytea *parts[PAGE_PARTS];
+	Datum values[PAGE_COLUMNS];
+	bool isnull[PAGE_COLUMNS];
+	char nulls[PAGE_COLUMNS + 1] = {0};
 
-	parts[0] = user_set_to_bytes(page->active);
-	parts[1] = page_entries_to_bytes(page->entries, page->nentries);
-	parts[2] = user_set_to_bytes(page->dashboards);
-	parts[3] = user_set_to_bytes(page->heartbeats);
-	parts[4] = country_sums_to_bytes(page->entries, page->nentries);
-
-	values[0] = DateADTGetDatum(page->day);
-	values[1] = BoolGetDatum(page->final);
-	values[2] = TimestampTzGetDatum(metrics->now);
-	values[3] = CStringGetTextDatum(page_snapshot_text(metrics->snapshot));
-	values[4] = Int64GetDatum(page->sessions);
-	values[5] = Int64GetDatum(page->ended);
-	values[6] = Int64GetDatum(page->duration);
-	values[7] = Int32GetDatum(page->returning);
-	values[8] = Int32GetDatum(page->ndashboards);
-	for (int i = 0; i < PAGE_PARTS; i++)
-		values[9 + i] = PointerGetDatum(parts[i]);
-	values[14] = PointerGetDatum(page_digest(page->day, parts, PAGE_PARTS));
-	if (!page->has_sessions)
-		nulls[4] = nulls[5] = nulls[6] = nulls[7] = 'n';
-	if (!page->has_dashboards)
-		nulls[8] = 'n';
-
+	page_values(metrics, page, values, isnull);
+	for (int i = 0; i < PAGE_COLUMNS; i++)
+		nulls[i] = isnull[i] ? 'n' : ' ';
 	dashie_query_begin();
 	dashie_query(
 		"INSERT INTO dashie.day_page AS p (day, dirty, final, computed_at, snapshot, sessions,"
 		" ended_sessions, ended_microseconds, returning_users, active_dashboards,"
 		" active, entries, dashboards, heartbeats, countries, digest)"
-		" VALUES ($1, false, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-		" ON CONFLICT (day) DO UPDATE SET dirty = false, final = $2, computed_at = $3,"
-		" snapshot = $4, sessions = $5, ended_sessions = $6, ended_microseconds = $7,"
-		" returning_users = $8, active_dashboards = $9, active = $10, entries = $11,"
-		" dashboards = $12, heartbeats = $13, countries = $14, digest = $15",
-		lengthof(types), types, values, nulls);
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+		" ON CONFLICT (day) DO UPDATE SET dirty = $2, final = $3, computed_at = $4,"
+		" snapshot = $5, sessions = $6, ended_sessions = $7, ended_microseconds = $8,"
+		" returning_users = $9, active_dashboards = $10, active = $11, entries = $12,"
+		" dashboards = $13, heartbeats = $14, countries = $15, digest = $16",
+		PAGE_COLUMNS, page_types, values, nulls);
 	dashie_query_end();
+	page->stored = true;
+	page->dirty = false;
+}
+
+/* One row for dashie_bulk_insert(); the rows keep to the arrays that are given. */
+static void
+page_row(DashieArrays *rows, Datum *values, bool *nulls)
+{
+	rows->ncolumns = PAGE_COLUMNS;
+	rows->types = page_types;
+	rows->nrows = 1;
+	for (int i = 0; i < PAGE_COLUMNS; i++)
+	{
+		rows->values[i] = &values[i];
+		rows->nulls[i] = &nulls[i];
+	}
+}
+
+/*
+ * page_may_insert says whether page_insert() may be used for pages that have no
+ * row: not where the table's owner has added what it would pass by, nor where
+ * rows may be there that this transaction does not see.
+ */
+bool
+page_may_insert(Metrics *metrics)
+{
+	Datum values[PAGE_COLUMNS];
+	bool nulls[PAGE_COLUMNS];
+	DashieArrays rows;
+
+	page_row(&rows, values, nulls);
+	return !IsolationUsesXactSnapshot() &&
+		   dashie_bulk_may_insert(metrics->page_rel, page_columns, &rows);
+}
+
+/*
+ * page_insert does what page_store does for a page that has no row, without a
+ * command of its own: it may be used while parallel workers run, in a
+ * transaction that has its id.
+ */
+void
+page_insert(Metrics *metrics, DayPage *page)
+{
+	Datum values[PAGE_COLUMNS];
+	bool nulls[PAGE_COLUMNS];
+	DashieArrays rows;
+
+	page_values(metrics, page, values, nulls);
+	page_row(&rows, values, nulls);
+	if (!dashie_bulk_insert(metrics->page_rel, page_columns, &rows))
+		elog(ERROR, "dashie.day_page has changed under a lock");
 	page->stored = true;
 	page->dirty = false;
 }
