@@ -18,6 +18,10 @@ INSERT INTO public.user_sessions (id, user_id, dashboard_id, started_at, ended_a
 		s, CASE WHEN n % 11 > 0 THEN s + n * 37 % 100 * interval '1 minute' + CASE WHEN n % 500 = 0 THEN interval '40 hours' ELSE '0' END END,
 		CASE WHEN n % 22 = 0 THEN s + interval '3 days' END, (ARRAY['DE', 'FR', 'PT', NULL, 'XX'])[1 + n % 5]
 	FROM (SELECT n, '2026-02-01'::timestamptz + n * 17 % 4400 / 4 * interval '1 hour' AS s FROM generate_series(1, 60000) n) AS x;
+-- in different countries at the same instant: the session with the highest id says the user's country
+INSERT INTO public.user_sessions (id, user_id, started_at, ended_at, country_code)
+	SELECT pg_temp.u(200000 + n * 7 % 1800), pg_temp.u(1 + n % 600), s, s + interval '5 minutes', (ARRAY['IT', 'ES', 'PL'])[1 + n / 600]
+	FROM (SELECT n, CASE WHEN n % 3 > 0 THEN '2026-03-19 22:00'::timestamptz ELSE '2026-02-20' END AS s FROM generate_series(0, 1799) n) AS x;
 CREATE TEMP TABLE kept (way text, day date, digest bytea, countries bytea, sessions bigint, returning_users int, active_dashboards int);
 PREPARE keep (text) AS INSERT INTO kept SELECT $1, day, digest, countries, sessions, returning_users, active_dashboards FROM dashie.day_page;
 PREPARE refresh AS SELECT dashie.refresh_daily_metrics('2026-02-01', '2026-03-19', force => true);
@@ -33,6 +37,66 @@ EXECUTE keep ('two workers, again');
 SET max_parallel_maintenance_workers = 0;
 EXECUTE refresh;
 EXECUTE keep ('one process');
+-- pages that have no row are made by the workers, by them and the leader, or by the leader alone
+DELETE FROM dashie.day_page;
+EXECUTE refresh;
+EXECUTE keep ('anew: one process');
+SELECT count(*) AS different FROM first_countries f FULL JOIN dashie.user_country c USING (first)
+	WHERE (f.codes, f.latest) IS DISTINCT FROM (c.codes, c.latest);
+SET max_parallel_maintenance_workers = 1;
+DELETE FROM dashie.day_page;
+EXECUTE refresh;
+EXECUTE keep ('anew: one worker');
+SET max_parallel_maintenance_workers = 2;
+DELETE FROM dashie.day_page WHERE extract(day FROM day) % 3 > 0;
+EXECUTE refresh;
+EXECUTE keep ('anew: some days');
+DELETE FROM dashie.day_page;
+SET maintenance_work_mem = '1MB';
+EXECUTE refresh;
+EXECUTE keep ('anew: several passes of workers');
+RESET maintenance_work_mem;
+SELECT count(*) AS different FROM first_countries f FULL JOIN dashie.user_country c USING (first)
+	WHERE (f.codes, f.latest) IS DISTINCT FROM (c.codes, c.latest);
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+DELETE FROM dashie.day_page;
+EXECUTE refresh;
+EXECUTE keep ('anew: under one snapshot');
+COMMIT;
+-- also where an error before it took back what a subtransaction had written
+BEGIN;
+DELETE FROM dashie.day_page;
+DO $$
+BEGIN
+	PERFORM dashie.refresh_daily_metrics('2026-02-01', '2026-03-19', force => true);
+	RAISE division_by_zero;
+EXCEPTION WHEN division_by_zero THEN
+	RAISE WARNING 'pages: %', (SELECT count(*) FROM dashie.day_page);
+	PERFORM dashie.refresh_daily_metrics('2026-02-01', '2026-03-19', force => true);
+END $$;
+EXECUTE keep ('anew: in a subtransaction');
+COMMIT;
+-- what the owner adds to the table of pages is minded
+\set VERBOSITY terse
+BEGIN;
+DELETE FROM dashie.day_page;
+ALTER TABLE dashie.day_page ADD CHECK (day <> '2026-03-01');
+EXECUTE refresh;
+ROLLBACK;
+BEGIN;
+DELETE FROM dashie.day_page;
+CREATE UNIQUE INDEX ON dashie.day_page (extract(day FROM day));
+EXECUTE refresh;
+ROLLBACK;
+BEGIN;
+CREATE FUNCTION pg_temp.count_page() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN NEW.computed_at := '2000-01-01'; RETURN NEW; END $$;
+CREATE TRIGGER count_page BEFORE INSERT ON dashie.day_page FOR EACH ROW EXECUTE FUNCTION pg_temp.count_page();
+DELETE FROM dashie.day_page;
+EXECUTE refresh;
+SELECT count(*) AS pages, count(*) FILTER (WHERE computed_at = '2000-01-01') AS by_trigger FROM dashie.day_page;
+ROLLBACK;
+\set VERBOSITY default
 -- 60,000 rows of 24 bytes do not fit
 SET maintenance_work_mem = '1MB';
 EXECUTE refresh;
@@ -77,6 +141,14 @@ SELECT count(*) AS days, count(*) FILTER (WHERE (p.returning_users, p.active_das
 	IS DISTINCT FROM (m.returning_users, m.active_dashboards, m.total_sessions, m.avg_session_minutes)) AS different
 FROM plain p LEFT JOIN public.daily_metrics m ON m.date = p.day;
 
+-- the country of each user is that of the latest session that has one, and of those at one instant of the one with the highest id
+WITH latest AS (SELECT DISTINCT ON (user_id) user_id, country_code FROM public.user_sessions WHERE country_code <> 'XX'
+	ORDER BY user_id, started_at DESC, id DESC),
+plain AS (SELECT l.country_code, count(*) AS users FROM latest l JOIN auth.users u ON u.id = l.user_id
+	WHERE NOT u.is_anonymous AND u.deleted_at IS NULL GROUP BY l.country_code)
+SELECT count(*) AS countries, count(*) FILTER (WHERE p.users IS DISTINCT FROM a.users) AS different
+FROM plain p LEFT JOIN dashie.active_users_by_country('2026-03-19', 47) a USING (country_code);
+
 -- the users of a window by country, from the pages; they agree with geographic_stats
 SELECT dashie.refresh_geographic_stats('2026-03-19') >= 0 AS refreshed;
 SELECT count(*) AS countries, count(*) FILTER (WHERE a.users IS DISTINCT FROM nullif(g.active_users_30d, 0)) AS different
@@ -118,6 +190,16 @@ UPDATE public.user_sessions SET ended_at = 'infinity', started_at = '2026-02-10'
 UPDATE public.user_sessions SET ended_at = '-infinity' WHERE id = pg_temp.u(100001);
 EXECUTE refresh;
 UPDATE public.user_sessions SET ended_at = NULL WHERE id IN (pg_temp.u(100000), pg_temp.u(100001));
+EXECUTE refresh;
+-- an error in a worker that makes a page
+DELETE FROM dashie.day_page;
+UPDATE public.user_sessions SET ended_at = '294276-12-31' WHERE id IN (pg_temp.u(200000), pg_temp.u(200600));
+\set SHOW_CONTEXT errors
+EXECUTE refresh;
+\set SHOW_CONTEXT never
+SELECT count(*) FROM dashie.day_page;
+SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND datname = current_database();
+UPDATE public.user_sessions SET ended_at = NULL WHERE ended_at = '294276-12-31';
 EXECUTE refresh;
 -- countries that their owner has overwritten: an error, never a crash
 BEGIN; UPDATE dashie.user_country SET codes = substr(codes, 2); EXECUTE refresh; ROLLBACK;

@@ -56,6 +56,20 @@ dashie_bulk_may_insert(Oid relid, const char *const *columns, const DashieArrays
 	return plain;
 }
 
+/* NULL for a column that does not allow it. */
+static void
+reject_null(Relation rel, AttrNumber attnum)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+
+	if (attribute->attnotnull)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("null value in column \"%s\" of relation \"%s\" violates not-null "
+							   "constraint",
+							   NameStr(attribute->attname), RelationGetRelationName(rel)),
+						errtablecol(rel, attnum)));
+}
+
 bool
 dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *rows)
 {
@@ -98,6 +112,8 @@ dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *ro
 			{
 				slots[i]->tts_values[attnums[j] - 1] = rows->values[j][first + i];
 				slots[i]->tts_isnull[attnums[j] - 1] = rows->nulls[j][first + i];
+				if (rows->nulls[j][first + i])
+					reject_null(rel, attnums[j]);
 			}
 			ExecStoreVirtualTuple(slots[i]);
 		}

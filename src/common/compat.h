@@ -87,7 +87,8 @@
 
 /* 15 added the argument that says whether to flush at once; before, it always was */
 #if PG_VERSION_NUM >= 150000
-#define dashie_mq_send(queue, size, data, flush) shm_mq_send((queue), (size), (data), false, (flush))
+#define dashie_mq_send(queue, size, data, flush) \
+	shm_mq_send((queue), (size), (data), false, (flush))
 #define dashie_mq_sendv(queue, pieces, n) shm_mq_sendv((queue), (pieces), (n), false, true)
 #else
 #define dashie_mq_send(queue, size, data, flush) shm_mq_send((queue), (size), (data), false)

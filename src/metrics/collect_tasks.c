@@ -135,10 +135,9 @@ keep_candidate(void *arg, uint32 user, CountryCode country, TimestampTz at)
 		Size size = Max(Max((Size) kept->size * 2, (Size) user + 1), 1024);
 
 		size = Min(size, (Size) PG_UINT32_MAX);
-		kept->candidates =
-			kept->candidates == NULL
-				? MemoryContextAllocHuge(kept->context, size * sizeof(Candidate))
-				: repalloc_huge(kept->candidates, size * sizeof(Candidate));
+		kept->candidates = kept->candidates == NULL
+							   ? MemoryContextAllocHuge(kept->context, size * sizeof(Candidate))
+							   : repalloc_huge(kept->candidates, size * sizeof(Candidate));
 		memset(kept->candidates + kept->size, 0, (size - kept->size) * sizeof(Candidate));
 		kept->size = (uint32) size;
 	}
@@ -201,8 +200,7 @@ serve(DayMaker *maker, const Task *task, char *next, TimestampTz starts_at, shm_
 
 	page.day = task->date;
 	page.heartbeats = user_set_from_bytes(take_bytea(&next));
-	page.entries =
-		palloc_extended(Max(rows.nrows, 1) * (Size) sizeof(PageEntry), MCXT_ALLOC_HUGE);
+	page.entries = palloc_extended(Max(rows.nrows, 1) * (Size) sizeof(PageEntry), MCXT_ALLOC_HUGE);
 	page.nentries = day_entries(maker, starts_at, &rows, page.entries, &page.active);
 	page.dashboards = day_set(&rows.dashboards);
 	page_sum(&page);
@@ -413,8 +411,7 @@ collect_new_pages(Collector *collector, const DayPage *heads, bool *wanted, Page
 			continue;
 
 		/* several workers keep the leader busy with what they send; one does not */
-		if (next < ndays &&
-			(collector->npage_workers < 2 || !can_be_sent(&collector->days[next])))
+		if (next < ndays && (collector->npage_workers < 2 || !can_be_sent(&collector->days[next])))
 		{
 			DayPage page = heads[next];
 

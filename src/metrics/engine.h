@@ -110,7 +110,7 @@ typedef struct DayPage
 	int32 returning;
 	int32 ndashboards;
 	const PageBytes *bytes; /* its contents, if a worker has written them; else NULL */
-	UserSet *active;			   /* NULL until loaded or computed */
+	UserSet *active;		/* NULL until loaded or computed */
 	UserSet *dashboards;
 	UserSet *heartbeats;
 	PageEntry *entries;
