@@ -99,12 +99,13 @@ parcel_add_bytes(Parcel *parcel, const bytea *bytes)
 	parcel_add(parcel, bytes, VARSIZE(bytes));
 }
 
+/* A worker's message to the leader. */
 static void
-parcel_send(Parcel *parcel, shm_mq_handle *queue)
+parcel_send(Parcel *parcel, shm_mq_handle *results)
 {
-	if (dashie_mq_sendv(queue, parcel->pieces, parcel->n) != SHM_MQ_SUCCESS)
+	if (dashie_mq_sendv(results, parcel->pieces, parcel->n) != SHM_MQ_SUCCESS)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("lost connection between the processes of a parallel refresh")));
+						errmsg("lost connection to the leader of a parallel refresh")));
 }
 
 /* The next piece of a message. */
@@ -262,6 +263,22 @@ can_be_sent(const DayRows *rows)
 		   MAX_TASK_BYTES;
 }
 
+/* A worker that is gone has raised an error, which the end of the parallel part raises here. */
+static void
+fail_for_worker(Collector *collector)
+{
+	collect_parallel_end(collector);
+	elog(ERROR, "a worker of a parallel refresh ended early");
+}
+
+/* The leader's message to a worker. */
+static void
+task_send(Collector *collector, PageWorker *worker, Parcel *parcel)
+{
+	if (dashie_mq_sendv(worker->tasks, parcel->pieces, parcel->n) != SHM_MQ_SUCCESS)
+		fail_for_worker(collector);
+}
+
 static void
 send_day(Collector *collector, PageWorker *worker, DateADT date, int day, const bytea *deleted)
 {
@@ -276,15 +293,12 @@ send_day(Collector *collector, PageWorker *worker, DateADT date, int day, const 
 	parcel_add_bytes(&parcel, user_set_to_bytes(signed_up_before(collector, day)));
 	parcel_add_bytes(&parcel, deleted);
 	parcel_add_bytes(&parcel, user_set_to_bytes(rows->heartbeats));
-	parcel_send(&parcel, worker->tasks);
+	task_send(collector, worker, &parcel);
 	collector_release(collector, day);
 	worker->day = day;
 }
 
-/*
- * Takes a message of a worker; false if none is there.  A worker that is gone
- * has raised an error, which the end of the parallel part raises here.
- */
+/* Takes a message of a worker, good until the next one; false if none is there. */
 static bool
 receive(Collector *collector, PageWorker *worker, bool wait, char **data)
 {
@@ -295,18 +309,14 @@ receive(Collector *collector, PageWorker *worker, bool wait, char **data)
 	if (result == SHM_MQ_WOULD_BLOCK)
 		return false;
 	if (result != SHM_MQ_SUCCESS)
-	{
-		collect_parallel_end(collector);
-		elog(ERROR, "a worker of a parallel refresh ended early");
-	}
+		fail_for_worker(collector);
 	*data = message;
 	return true;
 }
 
 /* Writes a page from what a worker has sent. */
 static void
-take_page(Collector *collector, PageWorker *worker, DayPage *page, char *next, PageDone insert,
-		  void *arg)
+take_page(Collector *collector, DayPage *page, int day, char *next, PageDone insert, void *arg)
 {
 	const Result *result = take(&next, sizeof(Result));
 	PageBytes bytes;
@@ -320,8 +330,8 @@ take_page(Collector *collector, PageWorker *worker, DayPage *page, char *next, P
 	page->duration = result->duration;
 	page->returning = result->returning;
 	page->dashboards = user_set_from_bytes(bytes.parts[2]);
-	page->heartbeats = collector->days[worker->day].heartbeats;
-	collect_page_head(collector, page, worker->day);
+	page->heartbeats = collector->days[day].heartbeats;
+	collect_page_head(collector, page, day);
 	insert(collector->metrics, page, arg);
 }
 
@@ -385,22 +395,28 @@ collect_new_pages(Collector *collector, const DayPage *heads, bool *wanted, Page
 		for (int i = 0; i < collector->npage_workers; i++)
 		{
 			PageWorker *worker = &collector->page_workers[i];
-			char *message;
+			int made = -1;
+			char *message = NULL;
 
 			if (worker->day >= 0 && receive(collector, worker, false, &message))
 			{
-				DayPage page = heads[worker->day];
-
-				take_page(collector, worker, &page, message, insert, arg);
+				made = worker->day;
 				worker->day = -1;
-				received = true;
 			}
+			/* the worker goes on while its page is written */
 			if (worker->day < 0 && next < ndays && can_be_sent(&collector->days[next]))
 			{
 				send_day(collector, worker, heads[next].day, next, deleted);
 				wanted[next] = false;
 				count++;
 				next = next_new_day(collector, heads, wanted, next + 1);
+			}
+			if (made >= 0)
+			{
+				DayPage page = heads[made];
+
+				take_page(collector, &page, made, message, insert, arg);
+				received = true;
 			}
 			waiting |= worker->day >= 0;
 			MemoryContextReset(day_context);
@@ -435,7 +451,7 @@ collect_new_pages(Collector *collector, const DayPage *heads, bool *wanted, Page
 		Parcel parcel = {0};
 
 		parcel_add(&parcel, &task, sizeof(task));
-		parcel_send(&parcel, collector->page_workers[i].tasks);
+		task_send(collector, &collector->page_workers[i], &parcel);
 	}
 	for (int i = 0; i < collector->npage_workers; i++)
 		take_candidates(collector, &collector->page_workers[i]);
