@@ -16,27 +16,32 @@
 #define RADIX_BITS 11
 #define RADIX (1 << RADIX_BITS)
 
-/* Sorts rows by user, those of a user in the order they came. */
-static SessionRow *
-sort_rows(SessionRow *rows, uint32 n)
+/*
+ * Sorts what begins "key" bytes into each element with a number, by that number;
+ * those of a number stay in the order they came.  Returns where they are now:
+ * the array, or another one of that size.  Inline, so that both sizes are known.
+ */
+static pg_attribute_always_inline void *
+sort_by_number(void *array, uint32 n, Size size, Size key)
 {
-	SessionRow *from = rows;
-	SessionRow *to;
+#define NUMBER(elements, i) (*(const uint32 *) ((elements) + (Size) (i) *size + key))
+	char *from = array;
+	char *to;
 	uint32 highest = 0;
 
 	if (n < 2)
-		return rows;
+		return array;
 	for (uint32 i = 0; i < n; i++)
-		highest = Max(highest, rows[i].user);
-	to = palloc_extended((Size) n * sizeof(SessionRow), MCXT_ALLOC_HUGE);
+		highest = Max(highest, NUMBER(from, i));
+	to = palloc_extended((Size) n * size, MCXT_ALLOC_HUGE);
 	for (int shift = 0; shift < 32 && highest >> shift != 0; shift += RADIX_BITS)
 	{
 		uint32 starts[RADIX] = {0};
 		uint32 sum = 0;
-		SessionRow *swap = from;
+		char *swap = from;
 
 		for (uint32 i = 0; i < n; i++)
-			starts[(from[i].user >> shift) & (RADIX - 1)]++;
+			starts[(NUMBER(from, i) >> shift) & (RADIX - 1)]++;
 		for (int i = 0; i < RADIX; i++)
 		{
 			uint32 count = starts[i];
@@ -45,47 +50,16 @@ sort_rows(SessionRow *rows, uint32 n)
 			sum += count;
 		}
 		for (uint32 i = 0; i < n; i++)
-			to[starts[(from[i].user >> shift) & (RADIX - 1)]++] = from[i];
-		from = to;
-		to = swap;
-	}
-	return from;
-}
-
-/* The same for numbers alone. */
-static uint32 *
-sort_numbers(uint32 *numbers, uint32 n)
-{
-	uint32 *from = numbers;
-	uint32 *to;
-	uint32 highest = 0;
-
-	if (n < 2)
-		return numbers;
-	for (uint32 i = 0; i < n; i++)
-		highest = Max(highest, numbers[i]);
-	to = palloc_extended((Size) n * sizeof(uint32), MCXT_ALLOC_HUGE);
-	for (int shift = 0; shift < 32 && highest >> shift != 0; shift += RADIX_BITS)
-	{
-		uint32 starts[RADIX] = {0};
-		uint32 sum = 0;
-		uint32 *swap = from;
-
-		for (uint32 i = 0; i < n; i++)
-			starts[(from[i] >> shift) & (RADIX - 1)]++;
-		for (int i = 0; i < RADIX; i++)
 		{
-			uint32 count = starts[i];
+			uint32 place = starts[(NUMBER(from, i) >> shift) & (RADIX - 1)]++;
 
-			starts[i] = sum;
-			sum += count;
+			memcpy(to + place * size, from + i * size, size);
 		}
-		for (uint32 i = 0; i < n; i++)
-			to[starts[(from[i] >> shift) & (RADIX - 1)]++] = from[i];
 		from = to;
 		to = swap;
 	}
 	return from;
+#undef NUMBER
 }
 
 /*
@@ -95,7 +69,7 @@ sort_numbers(uint32 *numbers, uint32 n)
 UserSet *
 day_set(const NumberList *list)
 {
-	uint32 *numbers = sort_numbers(list->numbers, list->n);
+	uint32 *numbers = sort_by_number(list->numbers, list->n, sizeof(uint32), 0);
 	uint32 distinct = 0;
 
 	for (uint32 i = 0; i < list->n; i++)
@@ -115,8 +89,6 @@ row_id(DayMaker *maker, const SessionRow *row)
 	bool isnull;
 	Datum value;
 
-	if (maker->slot == NULL)
-		maker->slot = table_slot_create(rel, NULL);
 	ItemPointerSet(&tid, row->block, row->start & PG_UINT16_MAX);
 	if (!table_tuple_fetch_row_version(rel, &tid, maker->snapshot, maker->slot))
 		elog(ERROR, "a session has vanished from \"%s\"", RelationGetRelationName(rel));
@@ -214,7 +186,8 @@ int
 day_entries(DayMaker *maker, TimestampTz starts_at, DayRows *day, PageEntry *entries,
 			UserSet **active)
 {
-	SessionRow *rows = sort_rows(day->rows, day->nrows);
+	SessionRow *rows =
+		sort_by_number(day->rows, day->nrows, sizeof(SessionRow), offsetof(SessionRow, user));
 	uint32 *users = palloc_extended(Max(day->nrows, 1) * sizeof(uint32), MCXT_ALLOC_HUGE);
 	int nusers = 0;
 	int nentries = 0;

@@ -26,6 +26,7 @@
 #include "utils/wait_event.h"
 
 #include "common/compat.h"
+#include "common/presize.h"
 #include "metrics/collect.h"
 
 /* A day that takes more is not sent: the leader makes it. */
@@ -67,7 +68,7 @@ typedef struct Candidates
 {
 	MemoryContext context;
 	Candidate *candidates;
-	uint32 size;
+	int32 size;
 } Candidates;
 
 /* A message in pieces, each of which begins where any type may. */
@@ -131,17 +132,8 @@ keep_candidate(void *arg, uint32 user, CountryCode country, TimestampTz at)
 	Candidates *kept = arg;
 	Candidate *candidate;
 
-	if (user >= kept->size)
-	{
-		Size size = Max(Max((Size) kept->size * 2, (Size) user + 1), 1024);
-
-		size = Min(size, (Size) PG_UINT32_MAX);
-		kept->candidates = kept->candidates == NULL
-							   ? MemoryContextAllocHuge(kept->context, size * sizeof(Candidate))
-							   : repalloc_huge(kept->candidates, size * sizeof(Candidate));
-		memset(kept->candidates + kept->size, 0, (size - kept->size) * sizeof(Candidate));
-		kept->size = (uint32) size;
-	}
+	kept->candidates = dashie_presize(kept->context, kept->candidates, &kept->size, (int32) user,
+									  sizeof(Candidate));
 	candidate = &kept->candidates[user];
 	if (candidate->country != NO_COUNTRY && candidate->at >= at)
 		return;
@@ -157,7 +149,7 @@ send_candidates(Candidates *kept, shm_mq_handle *results)
 	Candidate *batch = palloc(CANDIDATES_PER_MESSAGE * sizeof(Candidate));
 	int n = 0;
 
-	for (uint32 user = 0;; user++)
+	for (int32 user = 0;; user++)
 	{
 		bool end = user >= kept->size;
 

@@ -12,9 +12,6 @@
  *				that started in the same microsecond the rows say which counts:
  *				they are of one day, and read together.
  * Codes are what a question about countries reads: 400 kB for 200,000 users.
- *
- * The owner of the table can write what they like into it: what does not fit
- * is an error (XX001).
  */
 #include "postgres.h"
 

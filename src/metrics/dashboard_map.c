@@ -4,28 +4,8 @@
  */
 #include "postgres.h"
 
-#include "utils/memutils.h"
-
+#include "common/presize.h"
 #include "metrics/dashboard_map.h"
-
-#define MIN_SIZE 1024
-
-/* Grows a zeroed array until it has a place for "highest". */
-static void *
-presize(DashboardMap *map, void *array, int32 *size, int32 highest, Size element)
-{
-	Size old_size = *size;
-	Size new_size = Max((Size) highest + 1, Max(old_size + old_size / 2, MIN_SIZE));
-
-	if (highest < *size)
-		return array;
-	new_size = Min(new_size, PG_INT32_MAX);
-	array = array == NULL ? MemoryContextAllocHuge(map->context, new_size * element)
-						  : repalloc_huge(array, new_size * element);
-	memset((char *) array + old_size * element, 0, (new_size - old_size) * element);
-	*size = (int32) new_size;
-	return array;
-}
 
 /*
  * dashboard_map_init makes an empty map with room for numbers of dashboards and
@@ -36,8 +16,8 @@ dashboard_map_init(DashboardMap *map, MemoryContext context, int32 dashboards, i
 {
 	memset(map, 0, sizeof(DashboardMap));
 	map->context = context;
-	map->entries = presize(map, NULL, &map->size, dashboards, sizeof(DashboardEntry));
-	map->of_user = presize(map, NULL, &map->users_size, users, sizeof(DashboardsOfUser));
+	map->entries = dashie_presize(context, NULL, &map->size, dashboards, sizeof(DashboardEntry));
+	map->of_user = dashie_presize(context, NULL, &map->users_size, users, sizeof(DashboardsOfUser));
 }
 
 static IdEntries
@@ -68,9 +48,10 @@ dashboard_map_add(DashboardMap *map, int32 number, const pg_uuid_t *id, int32 us
 	DashboardEntry *dashboard;
 	DashboardsOfUser *of_user;
 
-	map->entries = presize(map, map->entries, &map->size, number, sizeof(DashboardEntry));
-	map->of_user =
-		presize(map, map->of_user, &map->users_size, user_number, sizeof(DashboardsOfUser));
+	map->entries =
+		dashie_presize(map->context, map->entries, &map->size, number, sizeof(DashboardEntry));
+	map->of_user = dashie_presize(map->context, map->of_user, &map->users_size, user_number,
+								  sizeof(DashboardsOfUser));
 	of_user = &map->of_user[user_number];
 	dashboard = &map->entries[number];
 	dashboard->id = *id;
