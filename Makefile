@@ -68,7 +68,7 @@ $(FUZZ_DIR)/user_set: fuzz/user_set.c $(FUZZED) $(OUR_HEADERS)
 		-o $@ fuzz/user_set.c $(FUZZED) -L$(pkglibdir) -L$(libdir) -lpgport -lroaring
 
 fuzz: $(FUZZ_DIR)/user_set
-	ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR)/user_set $(FUZZ_INPUTS) $(FUZZ_SEED)
+	$(FUZZ_DIR)/user_set $(FUZZ_INPUTS) $(FUZZ_SEED)
 
 # Formatting is a command; CI runs it with --dry-run.
 FORMATTED = $(wildcard src/*.c src/*.h src/*/*.c src/*/*.h fuzz/*.c)

@@ -23,6 +23,18 @@
 #include "metrics/set_merge.h"
 
 /*
+ * What is left at the end is the context's.  Said here, since the sanitizer
+ * reads its environment from /proc, which a chroot may not have.
+ */
+const char *__asan_default_options(void);
+
+const char *
+__asan_default_options(void)
+{
+	return "detect_leaks=0";
+}
+
+/*
  * Memory as in a context that is reset after each input: blocks are malloc's
  * own, so that the sanitizer watches each.
  */
