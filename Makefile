@@ -38,7 +38,7 @@ DATA_built = dashie--$(EXTVERSION).sql
 
 REGRESS = install settings uuid_v7 user_set roadmap enable adopt partition partition_hold partition_archive track event_rollups metrics metrics_parallel metrics_damage marks retention sessions billing jobs late_sources backfill questions verify event_verify billing_health reconcile stripe_verify stripe_ingest audit bad_input
 REGRESS_OPTS = --inputdir=. --load-extension=plpgsql
-ISOLATION = enable_enable maintain_maintain ingest_refresh marks_shared verify_ingest retention_ingest seal_ingest track_track track_retention track_rollup archive_ingest billing_same_event billing_crossing billing_checkout billing_queue billing_replay billing_user_gone
+ISOLATION = enable_enable maintain_maintain ingest_refresh marks_shared verify_ingest retention_ingest seal_ingest track_track track_noted track_retention track_rollup archive_ingest billing_same_event billing_crossing billing_checkout billing_queue billing_replay billing_user_gone
 ISOLATION_OPTS = --inputdir=.
 TAP_TESTS = 1
 

@@ -3,18 +3,26 @@
  *		Which of some ids have an entry in an index?
  *
  * A scan of the access method begins at the root for each id, copies what it
- * finds and prepares its keys anew: most of what a look for one id costs.  Here
- * the ids come in order, and a page of the index answers for all of them that
- * lie between its first entry and its last; ids between two entries need no look
- * of their own.  So a batch of ids of version 7 costs one descent in a partition of
- * another day, and random ids cost one for each page that they fall into.
+ * finds and prepares its keys anew: most of what a look for one id costs.  What
+ * is left is waiting for memory: random ids lie on other pages than those that
+ * the processor has at hand, and each look at an entry must come before the next.
+ *
+ * So the ids, which come in order, descend together.  A page of the index
+ * is visited once, for all ids that lead to it; what the next pages begin
+ * with is asked for before the first of them is read; and on a page several ids
+ * are looked for in turns, so that one waits while another is compared.  Random
+ * ids are expected where evenly spread ones would be: few entries need a look
+ * then.  A batch of ids of version 7 costs one descent in a partition of another
+ * day.
  *
  * Only inner pages and leaves are read, each locked for reading while it is
- * looked at, as nbtree does it: what splits or vanishes meanwhile is found by the
- * link to the right.  An entry says that there may be a row: whether it is
- * visible is the caller's to see, by the index scan that everybody uses.
- * Nothing is predicate-locked: the look for duplicates reads what is committed
- * now, whatever the transaction's own snapshot shows.
+ * looked at, as nbtree does it, and never two at a time: what splits or vanishes
+ * meanwhile is found by the link to the right.  A page that a link leads to is not
+ * given to others while a snapshot is held that is as old as the link: the caller
+ * holds one.  An entry says that there may be a row: whether it is visible is the
+ * caller's to see, by the index scan that everybody uses.  Nothing is
+ * predicate-locked: the look for duplicates reads what is committed now, whatever
+ * the transaction's own snapshot shows.
  */
 #include "postgres.h"
 
@@ -27,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "common/compat.h"
 #include "ingest/ingest.h"
 
 /* 15 gave the end of a btree's page a macro; 16 wants the table for the root */
@@ -39,100 +48,133 @@
 #define dashie_bt_getroot(index, heap) _bt_getroot((index), BT_READ)
 #endif
 
-/* The id of an entry; false for a NULL, which comes after all ids. */
-static inline bool
-entry_key(Relation index, Page page, OffsetNumber offset, IdKey *key)
+/* Only where the compiler has it: a hint. */
+#ifdef __GNUC__
+#define prefetch(address) __builtin_prefetch(address)
+#else
+#define prefetch(address) ((void) 0)
+#endif
+
+/* A line of the processor's cache, or less than one. */
+#define LINE_BYTES 64
+
+/* Pages that are pinned ahead: a backend keeps track of eight pins with ease. */
+#define PAGES_AHEAD 4
+/* Ids that are looked for in turns. */
+#define LOOKS_AT_ONCE 16
+/* Ids that must lead to a leaf for a note of it to be worth its room. */
+#define NOTED_IDS 4
+/* Ids that must be looked for, for notes to be worth theirs. */
+#define NOTED_BATCH 32
+/* Looks at places where evenly spread ids would be; after them the rest is halved. */
+#define GUESSES 4
+
+/* Neighbours among the ids, which lead to one page. */
+typedef struct IdRun
 {
-	IndexTuple entry = (IndexTuple) PageGetItem(page, PageGetItemId(page, offset));
-	bool isnull = false;
+	BlockNumber block;
+	int begin;
+	int end;
+	uint64 low; /* what the page is for, by the first bytes of the ids */
+	uint64 high;
+	LeafNote *note; /* of the page, or NULL */
+} IdRun;
+
+/* One id on its way to its place on a leaf. */
+typedef struct IdLook
+{
+	int place;	/* among the ids */
+	uint64 key; /* its first bytes */
+	uint64 low; /* those of the entries at "below" and "above", or what bounds them */
+	uint64 high;
+	OffsetNumber below; /* entries up to this one are below the id */
+	OffsetNumber above; /* those from this one on are not */
+	OffsetNumber at;	/* looked at next; 0: settled */
+	bool hit;
+} IdLook;
+
+typedef struct IdLookup
+{
+	Relation index;
+	const IdSlot *ids;
+	int nids;
+	int *found; /* those of them that have an entry */
+	int nfound;
+	IdRun *runs; /* of a level's pages */
+	int nruns;
+	IdRun *below; /* of their children */
+	int nbelow;
+	IdLook looks[LOOKS_AT_ONCE]; /* on the leaf that is locked */
+	int nlooks;
+} IdLookup;
+
+static inline IndexTuple
+entry_at(Page page, OffsetNumber offset)
+{
+	return (IndexTuple) PageGetItem(page, PageGetItemId(page, offset));
+}
+
+/* Where the id of an entry stands; NULL for a NULL, which comes after all ids. */
+static inline const unsigned char *
+entry_id(Relation index, Page page, OffsetNumber offset)
+{
+	IndexTuple entry = entry_at(page, offset);
+	bool isnull;
 	Datum value;
 
 	/* the first column of a row without NULLs stands where its data begin */
 	if (likely(!IndexTupleHasNulls(entry)))
-		value = PointerGetDatum((char *) entry + IndexInfoFindDataOffset(entry->t_info));
-	else
-		value = index_getattr(entry, 1, RelationGetDescr(index), &isnull);
-	if (!isnull)
-		*key = id_key(DatumGetUUIDP(value));
-	return !isnull;
+		return (unsigned char *) entry + IndexInfoFindDataOffset(entry->t_info);
+	value = index_getattr(entry, 1, RelationGetDescr(index), &isnull);
+	return isnull ? NULL : DatumGetUUIDP(value)->data;
+}
+
+static inline uint64
+half_of_id(const unsigned char *half)
+{
+	uint64 value;
+
+	memcpy(&value, half, sizeof(value));
+	return pg_ntoh64(value);
+}
+
+static inline bool
+entry_key(Relation index, Page page, OffsetNumber offset, IdKey *key)
+{
+	const unsigned char *id = entry_id(index, page, offset);
+
+	if (id == NULL)
+		return false;
+	key->high = half_of_id(id);
+	key->low = half_of_id(id + sizeof(uint64));
+	return true;
+}
+
+/*
+ * How the entry stands to an id whose first half is the same.  Not inline: the
+ * second half is often on another line of the cache, and rarely wanted.
+ */
+static pg_noinline int
+compare_second_half(const unsigned char *id, const IdKey *key)
+{
+	uint64 low = half_of_id(id + sizeof(uint64));
+
+	return low < key->low ? -1 : low > key->low;
 }
 
 /* How an entry stands to an id. */
 static inline int
 compare_entry(Relation index, Page page, OffsetNumber offset, const IdKey *key)
 {
-	IdKey its;
+	const unsigned char *id = entry_id(index, page, offset);
+	uint64 high;
 
-	return entry_key(index, page, offset, &its) ? id_key_compare(&its, key) : 1;
-}
-
-/*
- * Where the id would be among the entries from "low" to "high" if those were
- * spread evenly, as random ids are: most looks are at another line of the
- * processor's cache, and fewer are needed from here.
- */
-static OffsetNumber
-guess(Relation index, Page page, OffsetNumber low, OffsetNumber high, const IdKey *key)
-{
-	IdKey first;
-	IdKey last;
-
-	if (!entry_key(index, page, low, &first) || !entry_key(index, page, high, &last) ||
-		key->high <= first.high || first.high >= last.high)
-		return low;
-	if (key->high >= last.high)
-		return high;
-	return low + (OffsetNumber) ((high - low) * ((double) (key->high - first.high) /
-												 (double) (last.high - first.high)));
-}
-
-/* Entries this far from the guess are looked at next. */
-#define FIRST_STEP 3
-
-/* The first of the entries from "low" to "high" that is not below the id; high + 1 if all are. */
-static OffsetNumber
-first_not_below(Relation index, Page page, OffsetNumber low, OffsetNumber high, const IdKey *key)
-{
-	OffsetNumber end = high + 1;
-
-	if (high > low + FIRST_STEP)
-	{
-		OffsetNumber at = guess(index, page, low, high, key);
-		int step = FIRST_STEP;
-
-		if (compare_entry(index, page, at, key) < 0)
-			for (low = at + 1; low < end; step *= 2)
-			{
-				at = Min(low + step, end - 1);
-				if (compare_entry(index, page, at, key) >= 0)
-				{
-					end = at;
-					break;
-				}
-				low = at + 1;
-			}
-		else
-			for (end = at; low < end; step *= 2)
-			{
-				at = Max(end - step, (int) low);
-				if (compare_entry(index, page, at, key) < 0)
-				{
-					low = at + 1;
-					break;
-				}
-				end = at;
-			}
-	}
-	while (low < end)
-	{
-		OffsetNumber middle = low + (end - low) / 2;
-
-		if (compare_entry(index, page, middle, key) < 0)
-			low = middle + 1;
-		else
-			end = middle;
-	}
-	return low;
+	if (id == NULL)
+		return 1;
+	high = half_of_id(id);
+	if (high != key->high)
+		return high < key->high ? -1 : 1;
+	return compare_second_half(id, key);
 }
 
 /* Whether what is looked for lies to the right: the page was split or is about to go. */
@@ -150,92 +192,345 @@ lies_right(Relation index, Page page, const IdKey *key)
 	return P_IGNORE(opaque) || compare_entry(index, page, P_HIKEY, key) < 0;
 }
 
-/*
- * The leftmost leaf that may hold the id, locked for reading; InvalidBuffer if
- * the index is empty.
- */
-static Buffer
-leaf_of_id(Relation heap, Relation index, const IdKey *key)
+/* The first of the entries from "low" to "high" that is not below the id; high + 1 if all are. */
+static OffsetNumber
+first_not_below(Relation index, Page page, OffsetNumber low, OffsetNumber high, const IdKey *key)
 {
-	Buffer buffer = dashie_bt_getroot(index, heap);
+	OffsetNumber end = high + 1;
 
-	while (BufferIsValid(buffer))
+	while (low < end)
 	{
-		Page page = BufferGetPage(buffer);
-		BTPageOpaque opaque = BTPageGetOpaque(page);
-		BlockNumber next;
+		OffsetNumber middle = low + (end - low) / 2;
 
-		if (lies_right(index, page, key))
-			next = opaque->btpo_next;
-		else if (P_ISLEAF(opaque))
-			break;
+		if (compare_entry(index, page, middle, key) < 0)
+			low = middle + 1;
 		else
-		{
-			/* the last child that begins below the id; the first one begins below all */
-			OffsetNumber child = first_not_below(index, page, P_FIRSTDATAKEY(opaque) + 1,
-												 PageGetMaxOffsetNumber(page), key) -
-								 1;
-
-			next =
-				BTreeTupleGetDownLink((IndexTuple) PageGetItem(page, PageGetItemId(page, child)));
-		}
-		buffer = _bt_relandgetbuf(index, buffer, next, BT_READ);
+			end = middle;
 	}
-	return buffer;
+	return low;
 }
 
-typedef struct IdLookup
-{
-	Relation heap;
-	Relation index;
-	const IdSlot *ids;
-	int nids;
-	int next;	/* ids before this one are settled */
-	int *found; /* those of them that have an entry */
-	int nfound;
-} IdLookup;
-
-/* Where several ids fell into one page, the next one is most likely in its neighbour. */
-#define CLOSE_IDS 2
-
 /*
- * look_on_leaf settles as many ids as the leaf can tell of; true if the page to
- * the right is the one for the next: it must be, or it may be.
+ * The entry between "below" and "above" where the id would be if those were
+ * spread evenly between their keys.
  */
-static bool
-look_on_leaf(IdLookup *lookup, Page page)
+static inline OffsetNumber
+guess(const IdLook *look)
 {
-	BTPageOpaque opaque = BTPageGetOpaque(page);
-	OffsetNumber offset = P_FIRSTDATAKEY(opaque);
-	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	int begin = lookup->next;
+	int between = look->above - look->below - 1;
 
-	while (lookup->next < lookup->nids)
+	if (look->key <= look->low)
+		return look->below + 1;
+	if (look->key >= look->high)
+		return look->above - 1;
+	return look->below + 1 +
+		   (OffsetNumber) (between *
+						   ((double) (look->key - look->low) / (double) (look->high - look->low)));
+}
+
+/* look_once compares the entry that the look has come to, and says where it goes next. */
+static inline void
+look_once(const IdLookup *lookup, Page page, IdLook *look, int round)
+{
+	const unsigned char *id = entry_id(lookup->index, page, look->at);
+	uint64 high = id != NULL ? half_of_id(id) : PG_UINT64_MAX;
+	int order;
+
+	if (likely(high != look->key) || id == NULL)
+		order = high < look->key ? -1 : 1;
+	else
+		order = compare_second_half(id, &lookup->ids[look->place].key);
+	if (order < 0)
 	{
-		int order;
+		look->below = look->at;
+		look->low = high;
+	}
+	else
+	{
+		look->above = look->at;
+		look->high = high;
+	}
+	look->hit = order == 0;
+	if (look->hit || look->above - look->below <= 1)
+		look->at = 0;
+	else if (round < GUESSES)
+		look->at = guess(look);
+	else
+		look->at = look->below + (look->above - look->below) / 2;
+}
 
-		offset = first_not_below(lookup->index, page, offset, last, &lookup->ids[lookup->next].key);
-		if (offset > last)
+/* settle_looks takes all looks to their ends, in turns. */
+static void
+settle_looks(IdLookup *lookup, Page page)
+{
+	bool open = lookup->nlooks > 0;
+
+	for (int i = 0; i < lookup->nlooks; i++)
+		prefetch(entry_at(page, lookup->looks[i].at));
+	for (int round = 1; open; round++)
+	{
+		open = false;
+		for (int i = 0; i < lookup->nlooks; i++)
 		{
-			if (P_RIGHTMOST(opaque))
-			{
-				lookup->next = lookup->nids;
-				return false;
-			}
-			return lookup->next - begin >= CLOSE_IDS ||
-				   !lies_right(lookup->index, page, &lookup->ids[lookup->next].key);
-		}
-		/* what is below the entry has none, and what equals it has one */
-		while (lookup->next < lookup->nids &&
-			   (order = compare_entry(lookup->index, page, offset,
-									  &lookup->ids[lookup->next].key)) >= 0)
-		{
-			if (order == 0)
-				lookup->found[lookup->nfound++] = lookup->next;
-			lookup->next++;
+			IdLook *look = &lookup->looks[i];
+
+			if (look->at == 0)
+				continue;
+			look_once(lookup, page, look, round);
+			if (look->at == 0)
+				continue;
+			open = true;
+			prefetch(entry_at(page, look->at));
 		}
 	}
-	return false;
+	for (int i = 0; i < lookup->nlooks; i++)
+		if (lookup->looks[i].hit)
+			lookup->found[lookup->nfound++] = lookup->looks[i].place;
+	lookup->nlooks = 0;
+}
+
+/*
+ * look_for looks for the ids of a run that come before "end" among the entries of
+ * its leaf; not for those that the note, if there is one, knows not to be there.
+ */
+static void
+look_for(IdLookup *lookup, Page page, const IdRun *run, int end, const LeafNote *note)
+{
+	OffsetNumber first = P_FIRSTDATAKEY(BTPageGetOpaque(page));
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+
+	for (int place = run->begin; place < end; place++)
+	{
+		const IdKey *key = &lookup->ids[place].key;
+		IdLook *look = &lookup->looks[lookup->nlooks];
+
+		if (note != NULL && !leaf_note_may_have(note, key))
+			continue;
+		look->place = place;
+		look->key = key->high;
+		look->low = run->low;
+		look->high = run->high;
+		look->below = first - 1;
+		look->above = last + 1;
+		look->hit = false;
+		look->at = guess(look);
+		prefetch(PageGetItemId(page, look->at));
+		if (++lookup->nlooks == LOOKS_AT_ONCE)
+			settle_looks(lookup, page);
+	}
+	settle_looks(lookup, page);
+}
+
+/* Notes the ids of all entries of a leaf. */
+static void
+fill_note(Relation index, Page page, LeafNote *note)
+{
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	IdKey key;
+
+	for (OffsetNumber offset = P_FIRSTDATAKEY(BTPageGetOpaque(page)); offset <= last; offset++)
+		if (entry_key(index, page, offset, &key))
+			leaf_note_add(note, &key);
+	leaf_note_filled(note);
+}
+
+/* How many of the ids of a run are below the key, or with "equal" not above it. */
+static int
+ids_below(const IdLookup *lookup, const IdRun *run, const IdKey *key, bool equal)
+{
+	int low = run->begin;
+	int high = run->end;
+
+	while (low < high)
+	{
+		int middle = low + (high - low) / 2;
+
+		if (id_key_compare(&lookup->ids[middle].key, key) < (equal ? 1 : 0))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low - run->begin;
+}
+
+/*
+ * look_at_bound looks for the next id of a run on a leaf whose high key it is.
+ * The entries of such an id may stand there, or on the page to the right.
+ */
+static void
+look_at_bound(IdLookup *lookup, Page page, IdRun *run)
+{
+	OffsetNumber first = P_FIRSTDATAKEY(BTPageGetOpaque(page));
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	const IdKey *key = &lookup->ids[run->begin].key;
+	OffsetNumber offset = first_not_below(lookup->index, page, first, last, key);
+
+	if (offset > last || compare_entry(lookup->index, page, offset, key) != 0)
+		return;
+	while (run->begin < run->end && id_key_compare(&lookup->ids[run->begin].key, key) == 0)
+		lookup->found[lookup->nfound++] = run->begin++;
+}
+
+/*
+ * look_on_leaf settles the ids of a run that the leaf can tell of.  Those that it
+ * leaves are for the page to the right.
+ */
+static void
+look_on_leaf(IdLookup *lookup, Buffer buffer, Page page, IdRun *run)
+{
+	BTPageOpaque opaque = BTPageGetOpaque(page);
+	OffsetNumber first = P_FIRSTDATAKEY(opaque);
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	int end = run->end;
+	int next;
+	LeafNoteState state = LEAF_NOTE_EMPTY;
+	IdKey key;
+
+	if (!P_RIGHTMOST(opaque) && entry_key(lookup->index, page, P_HIKEY, &key))
+		end = run->begin + ids_below(lookup, run, &key, false);
+	next = end;
+	if (first > last)
+		end = run->begin;
+	/* at the index's ends no parent knows what the page is for */
+	if (end > run->begin && P_LEFTMOST(opaque) && entry_key(lookup->index, page, first, &key))
+	{
+		if (id_key_compare(&lookup->ids[end - 1].key, &key) < 0)
+			end = run->begin;
+		run->low = key.high;
+	}
+	if (end > run->begin && P_RIGHTMOST(opaque) && entry_key(lookup->index, page, last, &key))
+	{
+		if (id_key_compare(&lookup->ids[run->begin].key, &key) > 0)
+			end = run->begin;
+		run->high = key.high;
+	}
+	if (run->note != NULL && end > run->begin)
+		state = leaf_note_visit(run->note, page, buffer);
+	if (state == LEAF_NOTE_TO_FILL)
+		fill_note(lookup->index, page, run->note);
+	look_for(lookup, page, run, end, state != LEAF_NOTE_EMPTY ? run->note : NULL);
+	run->begin = next;
+	if (next < run->end && !lies_right(lookup->index, page, &lookup->ids[next].key))
+		look_at_bound(lookup, page, run);
+}
+
+/*
+ * look_on_inner divides the ids of a run between the children of an inner page.
+ * Those that it leaves are for the page to the right.
+ */
+static void
+look_on_inner(IdLookup *lookup, Page page, IdRun *run)
+{
+	BTPageOpaque opaque = BTPageGetOpaque(page);
+	OffsetNumber first = P_FIRSTDATAKEY(opaque);
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	OffsetNumber child = first;
+	int end = run->end;
+	IdKey key;
+
+	if (!P_RIGHTMOST(opaque) && entry_key(lookup->index, page, P_HIKEY, &key))
+		end = run->begin + ids_below(lookup, run, &key, true);
+	while (run->begin < end)
+	{
+		IdRun *part = &lookup->below[lookup->nbelow++];
+
+		/* the last child that begins below the id; the first one begins below all */
+		child =
+			first_not_below(lookup->index, page, child + 1, last, &lookup->ids[run->begin].key) - 1;
+		part->block = BTreeTupleGetDownLink(entry_at(page, child));
+		part->begin = run->begin;
+		part->low = run->low;
+		part->high = run->high;
+		part->note = NULL;
+		if (child > first && entry_key(lookup->index, page, child, &key))
+			part->low = key.high;
+		if (child < last && entry_key(lookup->index, page, child + 1, &key))
+		{
+			part->high = key.high;
+			do
+				run->begin++;
+			while (run->begin < end && id_key_compare(&lookup->ids[run->begin].key, &key) <= 0);
+		}
+		else
+			run->begin = end;
+		part->end = run->begin;
+	}
+}
+
+/*
+ * visit takes a run to its page, which is locked for reading, and to those on its
+ * right, as far as it has to.  Gives the page back.
+ */
+static void
+visit(IdLookup *lookup, Buffer buffer, IdRun *run)
+{
+	for (;;)
+	{
+		Page page = BufferGetPage(buffer);
+
+		if (!lies_right(lookup->index, page, &lookup->ids[run->begin].key))
+		{
+			if (P_ISLEAF(BTPageGetOpaque(page)))
+				look_on_leaf(lookup, buffer, page, run);
+			else
+				look_on_inner(lookup, page, run);
+			if (run->begin == run->end)
+				break;
+		}
+		/* what is known is of the page that the parent knew */
+		run->low = 0;
+		run->high = PG_UINT64_MAX;
+		run->note = NULL;
+		CHECK_FOR_INTERRUPTS();
+		buffer = _bt_relandgetbuf(lookup->index, buffer, BTPageGetOpaque(page)->btpo_next, BT_READ);
+	}
+	_bt_relbuf(lookup->index, buffer);
+}
+
+/* Pins the page of a run; where the leaf has a note, most likely without looking for it. */
+static Buffer
+pin_page(const IdLookup *lookup, IdRun *run, bool leaf)
+{
+	Buffer buffer;
+
+	if (leaf && lookup->nids >= NOTED_BATCH && run->end - run->begin >= NOTED_IDS)
+		run->note = leaf_note(lookup->index, run->block);
+	if (run->note == NULL)
+		return ReadBuffer(lookup->index, run->block);
+	buffer = leaf_note_buffer(run->note);
+	if (BufferIsValid(buffer) && dashie_read_recent_buffer(lookup->index, run->block, buffer))
+		return buffer;
+	return ReadBuffer(lookup->index, run->block);
+}
+
+/* Takes the runs of a level to their pages, some of which are pinned ahead. */
+static void
+visit_level(IdLookup *lookup, bool leaves)
+{
+	Buffer buffers[PAGES_AHEAD];
+
+	for (int i = 0; i < lookup->nruns; i += PAGES_AHEAD)
+	{
+		int npages = Min(PAGES_AHEAD, lookup->nruns - i);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int j = 0; j < npages; j++)
+		{
+			Page page;
+
+			buffers[j] = pin_page(lookup, &lookup->runs[i + j], leaves);
+			page = BufferGetPage(buffers[j]);
+			/* its head, and its end, which says what kind of page it is */
+			prefetch(page);
+			prefetch(page + BLCKSZ - LINE_BYTES);
+		}
+		for (int j = 0; j < npages; j++)
+		{
+			_bt_lockbuf(lookup->index, buffers[j], BT_READ);
+			_bt_checkpage(lookup->index, buffers[j]);
+			visit(lookup, buffers[j], &lookup->runs[i + j]);
+		}
+	}
 }
 
 /* Whether ids_in_index() can read the index: a btree whose first column orders as ids do. */
@@ -248,42 +543,46 @@ ids_index_possible(Relation index)
 
 /*
  * ids_in_index looks for ids, ascending, in an index that ids_index_possible()
- * has seen.  "found" gets the places of those that have an entry, ascending;
- * returns how many.  The caller has locked the table and the index.
+ * has seen.  "found" gets the places of those that have an entry; returns how
+ * many.  The caller has locked the table and the index, and holds a
+ * snapshot.
  */
 int
 ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found)
 {
-	IdLookup lookup = {heap, index, ids, nids, 0, found, 0};
-	Buffer buffer = InvalidBuffer;
+	IdLookup lookup;
+	IdRun all = {.end = nids, .high = PG_UINT64_MAX};
+	IdRun *runs;
+	Buffer root;
+	uint32 level;
 
-	while (lookup.next < nids)
+	CHECK_FOR_INTERRUPTS();
+	if (nids == 0)
+		return 0;
+	root = dashie_bt_getroot(index, heap);
+	if (!BufferIsValid(root))
+		return 0;
+	lookup.index = index;
+	lookup.ids = ids;
+	lookup.nids = nids;
+	lookup.found = found;
+	lookup.nfound = lookup.nruns = lookup.nbelow = lookup.nlooks = 0;
+	runs = palloc_extended(2 * nids * sizeof(IdRun), MCXT_ALLOC_HUGE);
+	lookup.runs = runs;
+	lookup.below = runs + nids;
+	if (nids >= NOTED_BATCH)
+		leaf_notes_begin();
+	level = BTPageGetOpaque(BufferGetPage(root))->btpo_level;
+	for (visit(&lookup, root, &all); level > 0; level--)
 	{
-		const IdKey *key = &ids[lookup.next].key;
-		bool right;
+		IdRun *visited = lookup.runs;
 
-		if (!BufferIsValid(buffer))
-		{
-			CHECK_FOR_INTERRUPTS();
-			buffer = leaf_of_id(heap, index, key);
-			if (!BufferIsValid(buffer))
-				break;
-		}
-		if (!lies_right(index, BufferGetPage(buffer), key))
-			right = look_on_leaf(&lookup, BufferGetPage(buffer));
-		else
-			/* a neighbour that was tried; pages that were split are not far */
-			right = P_IGNORE(BTPageGetOpaque(BufferGetPage(buffer)));
-		if (right)
-			buffer = _bt_relandgetbuf(index, buffer,
-									  BTPageGetOpaque(BufferGetPage(buffer))->btpo_next, BT_READ);
-		else
-		{
-			_bt_relbuf(index, buffer);
-			buffer = InvalidBuffer;
-		}
+		lookup.runs = lookup.below;
+		lookup.nruns = lookup.nbelow;
+		lookup.below = visited;
+		lookup.nbelow = 0;
+		visit_level(&lookup, level == 1);
 	}
-	if (BufferIsValid(buffer))
-		_bt_relbuf(index, buffer);
+	pfree(runs);
 	return lookup.nfound;
 }

@@ -6,6 +6,7 @@
  *		parents.c	user, session, consent: checked and locked once a batch
  *		duplicates.c	which events are stored already
  *		id_lookup.c	which ids have an entry in an index
+ *		leaf_notes.c	what is remembered of its leaves
  *		target.c	the partitions: insert
  *		index_rows.c	the index entries of what was inserted
  *		track.c		the SQL functions
@@ -18,6 +19,8 @@
 #include "datatype/timestamp.h"
 #include "nodes/execnodes.h"
 #include "port/pg_bswap.h"
+#include "storage/buf.h"
+#include "storage/bufpage.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -128,6 +131,24 @@ id_key(const pg_uuid_t *id)
 
 extern bool ids_index_possible(Relation index);
 extern int ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found);
+
+/* leaf_notes.c */
+typedef struct LeafNote LeafNote;
+
+typedef enum LeafNoteState
+{
+	LEAF_NOTE_EMPTY,
+	LEAF_NOTE_TO_FILL,
+	LEAF_NOTE_HOLDS
+} LeafNoteState;
+
+extern void leaf_notes_begin(void);
+extern LeafNote *leaf_note(Relation index, BlockNumber block);
+extern Buffer leaf_note_buffer(const LeafNote *note);
+extern LeafNoteState leaf_note_visit(LeafNote *note, Page page, Buffer buffer);
+extern void leaf_note_add(LeafNote *note, const IdKey *key);
+extern void leaf_note_filled(LeafNote *note);
+extern bool leaf_note_may_have(const LeafNote *note, const IdKey *key);
 
 /* target.c */
 typedef struct EventTarget EventTarget;
