@@ -38,14 +38,17 @@
 #include "common/compat.h"
 #include "ingest/ingest.h"
 
-/* 15 gave the end of a btree's page a macro; 16 wants the table for the root */
+/*
+ * 15 gave the end of a btree's page a macro; 16 wants the table, unless the root is
+ * only read
+ */
 #if PG_VERSION_NUM < 150000
 #define BTPageGetOpaque(page) ((BTPageOpaque) PageGetSpecialPointer(page))
 #endif
 #if PG_VERSION_NUM >= 160000
-#define dashie_bt_getroot(index, heap) _bt_getroot((index), (heap), BT_READ)
+#define dashie_bt_getroot(index) _bt_getroot((index), NULL, BT_READ)
 #else
-#define dashie_bt_getroot(index, heap) _bt_getroot((index), BT_READ)
+#define dashie_bt_getroot(index) _bt_getroot((index), BT_READ)
 #endif
 
 /* Only where the compiler has it: a hint. */
@@ -544,11 +547,10 @@ ids_index_possible(Relation index)
 /*
  * ids_in_index looks for ids, ascending, in an index that ids_index_possible()
  * has seen.  "found" gets the places of those that have an entry; returns how
- * many.  The caller has locked the table and the index, and holds a
- * snapshot.
+ * many.  The caller has locked the index, and holds a snapshot.
  */
 int
-ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found)
+ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
 {
 	IdLookup lookup;
 	IdRun all = {.end = nids, .high = PG_UINT64_MAX};
@@ -559,7 +561,7 @@ ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *fo
 	CHECK_FOR_INTERRUPTS();
 	if (nids == 0)
 		return 0;
-	root = dashie_bt_getroot(index, heap);
+	root = dashie_bt_getroot(index);
 	if (!BufferIsValid(root))
 		return 0;
 	lookup.index = index;

@@ -5,6 +5,7 @@
  *		parse.c		JSON -> events, each accepted or rejected
  *		parents.c	user, session, consent: checked and locked once a batch
  *		duplicates.c	which events are stored already
+ *		known_index.c	the index of a partition that tells
  *		id_lookup.c	which ids have an entry in an index
  *		leaf_notes.c	what is remembered of its leaves
  *		target.c	the partitions: insert
@@ -130,7 +131,11 @@ id_key(const pg_uuid_t *id)
 }
 
 extern bool ids_index_possible(Relation index);
-extern int ids_in_index(Relation heap, Relation index, const IdSlot *ids, int nids, int *found);
+extern int ids_in_index(Relation index, const IdSlot *ids, int nids, int *found);
+
+/* known_index.c */
+extern Oid known_index(Oid partition);
+extern void know_index(Oid partition, Oid index);
 
 /* leaf_notes.c */
 typedef struct LeafNote LeafNote;
