@@ -91,6 +91,6 @@ SELECT format('ALTER TABLE peer.%s %s', t.name, s.ddl) FROM peer.step AS t JOIN 
 SELECT format('CREATE INDEX ON peer.%s (%I)', t.name, i.col) FROM peer.step AS t
 JOIN (VALUES ('key_2', 'widget_type'), ('key_3', 'timestamp'), ('key_4', 'user_id'), ('key_5', 'session_id')) AS i (name, col) ON i.name <= t.name
 \gexec
-CREATE TABLE peer.time (way text, run integer, ms numeric, wal numeric, bytes numeric);
+CREATE TABLE peer.time (way text, run integer, ms numeric, cpu numeric, wal numeric, bytes numeric);
 ANALYZE auth.users, public.user_sessions;
 VACUUM ANALYZE public.widget_analytics;
