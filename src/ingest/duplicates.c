@@ -8,9 +8,9 @@
  * duplicate_window_hours says so, in those of that many hours before its time
  * and before now.
  *
- * Locks: ACCESS SHARE on a partition and its index, or on the index alone where it
- * is known (known_index.c), given back as soon as it has been looked into, before the
- * next one is locked and before any is locked for writing.  They keep the files in place while they are read, no more: what keeps
+ * Locks: ACCESS SHARE on a partition and its index, given back as soon as it has
+ * been looked into, before the next one is locked and before any is locked for
+ * writing.  They keep the files in place while they are read, no more: what keeps
  * others from storing the same ids meanwhile are the locks of the users
  * (parents.c), and a partition that is emptied or dropped afterwards takes none of
  * the answers back, as no row that is written here depends on one that it
@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
 #include "utils/partcache.h"
@@ -165,9 +166,7 @@ look_with_sql(Wanted *wanted, Oid relid)
 
 /*
  * none_in_known_index says whether the index of a partition is known and has none
- * of the ids.  Then the partition itself need not be locked and opened: whoever
- * replaces or removes the index's file locks the index too.  And if it is about to be
- * replaced, it still has all that was stored before our snapshot.
+ * of the ids.  Then the partition, which the caller has locked, need not be opened.
  */
 static bool
 none_in_known_index(Wanted *wanted, Oid partition)
@@ -184,7 +183,6 @@ none_in_known_index(Wanted *wanted, Oid partition)
 	/* with the lock came the news of what has changed */
 	none = known_index(partition) == indexid &&
 		   ids_in_index(index, wanted->ids, wanted->nids, wanted->found) == 0;
-	/* nobody may ask for the lock of a table while holding that of its index */
 	relation_close(index, AccessShareLock);
 	return none;
 }
@@ -195,12 +193,16 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 	DashieColumn id = {"id", UUIDOID, true, 0};
 	Relation rel;
 	Relation index = NULL;
+	uint64 changes;
 
-	if (none_in_known_index(wanted, relid))
-		return;
-	rel = try_relation_open(relid, AccessShareLock);
+	LockRelationOid(relid, AccessShareLock);
+	changes = known_index_changes();
+	rel = none_in_known_index(wanted, relid) ? NULL : try_relation_open(relid, NoLock);
 	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
 		return;
+	}
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
 	{
 		dashie_relation_columns(rel, &id, 1);
@@ -208,11 +210,12 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 	}
 	if (index != NULL && ids_index_possible(index))
 	{
-		int nfound = ids_in_index(index, wanted->ids, wanted->nids, wanted->found);
+		int nfound;
 
+		know_index(relid, RelationGetRelid(index), changes);
+		nfound = ids_in_index(index, wanted->ids, wanted->nids, wanted->found);
 		if (nfound > 0)
 			settle_visible(wanted, nfound, rel, index, snapshot);
-		know_index(relid, RelationGetRelid(index));
 	}
 	else
 		look_with_sql(wanted, relid);

@@ -135,7 +135,8 @@ extern int ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
 
 /* known_index.c */
 extern Oid known_index(Oid partition);
-extern void know_index(Oid partition, Oid index);
+extern uint64 known_index_changes(void);
+extern void know_index(Oid partition, Oid index, uint64 before);
 
 /* leaf_notes.c */
 typedef struct LeafNote LeafNote;

@@ -2,11 +2,11 @@
  * known_index.c
  *		Which index tells of the ids of a partition, as far as this backend knows.
  *
- * An event with an id is looked for in each partition.  To lock and open the
- * partition, only to learn which of its indexes to lock and open, costs more than
- * the look itself; so the answer is kept until PostgreSQL says that some relation has
- * changed.  Who has locked the index has heard of all changes that were made before,
- * and asks once more then.
+ * An event with an id is looked for in each partition.  To open the partition, only
+ * to learn which of its indexes to look into, costs more than the look itself; so
+ * the answer is kept until PostgreSQL says that the partition has changed, which it
+ * does too when an index comes, goes or changes places with another.  Who has locked
+ * the index has heard of all changes that were made before, and asks once more then.
  */
 #include "postgres.h"
 
@@ -25,18 +25,24 @@ typedef struct KnownIndex
 #define PLACES 1024
 
 static KnownIndex known[PLACES];
-static bool current = false; /* nothing has changed since they were put there */
-
-static void
-forget(Datum arg, Oid relid)
-{
-	current = false;
-}
+static uint64 changes = 0; /* heard of so far */
 
 static KnownIndex *
 place_of(Oid partition)
 {
 	return &known[murmurhash32(partition) % PLACES];
+}
+
+static void
+forget(Datum arg, Oid relid)
+{
+	KnownIndex *place = place_of(relid);
+
+	changes++;
+	if (!OidIsValid(relid))
+		memset(known, 0, sizeof(known));
+	else if (place->partition == relid)
+		place->partition = InvalidOid;
 }
 
 /* known_index returns the index of a partition that was looked into before, or InvalidOid. */
@@ -45,20 +51,28 @@ known_index(Oid partition)
 {
 	const KnownIndex *place = place_of(partition);
 
-	return current && place->partition == partition ? place->index : InvalidOid;
+	return place->partition == partition ? place->index : InvalidOid;
 }
 
-/* know_index notes the index of a partition; the caller has locked both. */
-void
-know_index(Oid partition, Oid index)
+/* How many changes of relations this backend has heard of, for know_index(). */
+uint64
+known_index_changes(void)
 {
 	static bool registered = false;
 
 	if (!registered)
 		CacheRegisterRelcacheCallback(forget, 0);
 	registered = true;
-	if (!current)
-		memset(known, 0, sizeof(known));
-	current = true;
-	*place_of(partition) = (KnownIndex){partition, index};
+	return changes;
+}
+
+/*
+ * know_index notes the index of a partition, unless something has changed since
+ * "before", when the caller had locked the partition and not yet asked for its indexes.
+ */
+void
+know_index(Oid partition, Oid index, uint64 before)
+{
+	if (changes == before)
+		*place_of(partition) = (KnownIndex){partition, index};
 }
