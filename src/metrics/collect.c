@@ -49,7 +49,10 @@ read_table(Collector *collector, bool with_pages)
 
 	session_reader_whole(reader);
 	if (nworkers > 0)
+	{
+		collector->insert_numbers = with_pages && numbers_may_insert(collector->metrics);
 		collect_in_parallel(collector, nworkers, with_pages && page_may_insert(collector->metrics));
+	}
 	else
 		collector_add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
 }

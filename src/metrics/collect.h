@@ -146,6 +146,7 @@ typedef struct Collector
 	ParallelContext *parallel;
 	PageWorker *page_workers;
 	int npage_workers;
+	bool insert_numbers; /* meanwhile, those that are new */
 
 	/* what is the same for all pages of the pass; made when first asked for */
 	UserSet *dashboards_there;

@@ -42,7 +42,14 @@
 #define KEY_QUEUES 4
 #define KEY_TASK_QUEUES 5
 
-#define QUEUE_BYTES (256 * 1024)
+/*
+ * Of all queues together.  With few workers each has room for a day of some tens of
+ * thousands of sessions: who must wait for room is woken for each part of a
+ * message.  Where shared memory is limited to 64 MB, as in a container, there is
+ * room for others.
+ */
+#define QUEUES_BYTES (16 * 1024 * 1024)
+#define MIN_QUEUE_BYTES (256 * 1024)
 #define ITEMS_PER_MESSAGE 512
 #define DRAIN_EVERY 256 /* rows of its own that the leader reads in between */
 
@@ -50,6 +57,7 @@ typedef struct SharedCollect
 {
 	Oid sessions_rel;
 	int ndays;
+	Size queue_bytes; /* of each worker's two queues */
 } SharedCollect;
 
 typedef enum MessageKind
@@ -273,8 +281,8 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	Worker *worker = palloc0(sizeof(Worker));
 	Session *batch = palloc0(SESSION_BATCH * sizeof(Session));
 	int n = 0;
-	shm_mq *queue = (shm_mq *) (queues + (Size) ParallelWorkerNumber * QUEUE_BYTES);
-	shm_mq *task_queue = (shm_mq *) (task_queues + (Size) ParallelWorkerNumber * QUEUE_BYTES);
+	shm_mq *queue = (shm_mq *) (queues + ParallelWorkerNumber * shared->queue_bytes);
+	shm_mq *task_queue = (shm_mq *) (task_queues + ParallelWorkerNumber * shared->queue_bytes);
 	shm_mq_handle *tasks;
 	DashieScan *scan;
 
@@ -447,12 +455,6 @@ read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inbox
 	dashie_scan_end(scan);
 }
 
-static shm_mq *
-make_queue(char *queues, int worker)
-{
-	return shm_mq_create(queues + (Size) worker * QUEUE_BYTES, QUEUE_BYTES);
-}
-
 /*
  * collect_in_parallel reads the whole table with up to nworkers workers; it is
  * right also when none of them can be had.  With "with_pages" the workers then
@@ -466,7 +468,8 @@ collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 	Snapshot snapshot = collector->metrics->snapshot;
 	Size starts_size = (collector->stretch.ndays + 1) * sizeof(TimestampTz);
 	Size scan_size = table_parallelscan_estimate(rel, snapshot);
-	Size queues_size = mul_size(nworkers, QUEUE_BYTES);
+	Size queue_bytes = BUFFERALIGN(Max(QUEUES_BYTES / (2 * nworkers), MIN_QUEUE_BYTES));
+	Size queues_size = mul_size(nworkers, queue_bytes);
 	ParallelContext *context;
 	SharedCollect *shared;
 	TimestampTz *starts;
@@ -494,6 +497,7 @@ collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
 	shared->sessions_rel = RelationGetRelid(rel);
 	shared->ndays = collector->stretch.ndays;
+	shared->queue_bytes = queue_bytes;
 	shm_toc_insert(context->toc, KEY_SHARED, shared);
 	starts = shm_toc_allocate(context->toc, starts_size);
 	memcpy(starts, collector->stretch.starts, starts_size);
@@ -512,8 +516,8 @@ collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 	collector->page_workers = palloc0(Max(nworkers, 1) * sizeof(PageWorker));
 	for (int i = 0; i < nworkers; i++)
 	{
-		shm_mq *queue = make_queue(queues, i);
-		shm_mq *task_queue = make_queue(task_queues, i);
+		shm_mq *queue = shm_mq_create(queues + i * queue_bytes, queue_bytes);
+		shm_mq *task_queue = shm_mq_create(task_queues + i * queue_bytes, queue_bytes);
 
 		shm_mq_set_receiver(queue, MyProc);
 		inboxes[i].queue = shm_mq_attach(queue, context->seg, NULL);

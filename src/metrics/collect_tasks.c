@@ -418,6 +418,13 @@ collect_new_pages(Collector *collector, const DayPage *heads, bool *wanted, Page
 		if (received)
 			continue;
 
+		/* what is to be written in any case is written while they work */
+		if (collector->insert_numbers && numbers_insert(metrics))
+		{
+			MemoryContextReset(day_context);
+			continue;
+		}
+
 		/* several workers keep the leader busy with what they send; one does not */
 		if (next < ndays && (collector->npage_workers < 2 || !can_be_sent(&collector->days[next])))
 		{

@@ -158,7 +158,8 @@ typedef struct Metrics
 	TimestampTz geographic_at; /* DT_NOBEGIN: never */
 	int32 next_user;
 	int32 next_dashboard;
-	int32 max_user; /* what is above was not given by us */
+	int32 inserted_below; /* new users with lower numbers have their row */
+	int32 max_user;		  /* what is above was not given by us */
 	int32 max_dashboard;
 	IdIndex users;		  /* user id -> number */
 	UserEntry *by_number; /* also departed users */
@@ -171,7 +172,7 @@ typedef struct Metrics
 	int32 country_nblocks;
 	DashboardMap dashboards;
 	Bitmapset *dashboard_blocks; /* that are stored */
-	int32 first_new_dashboard;	 /* from here on the numbers were given in this run */
+	int32 first_new_dashboard;	 /* from here on numbers have no row yet */
 	int32 unsettled_dashboard;	 /* from here on it is not known whose other numbers they are */
 } Metrics;
 
@@ -199,6 +200,8 @@ extern uint64 metrics_query(const Metrics *metrics, const char *sql, int nargs, 
 							const Datum *values);
 
 extern void numbers_store(Metrics *metrics);
+extern bool numbers_may_insert(Metrics *metrics);
+extern bool numbers_insert(Metrics *metrics);
 
 /* number.c */
 extern UserEntry *numbers_user(Metrics *metrics, const pg_uuid_t *id); /* NULL if unknown */

@@ -19,6 +19,8 @@
 #include "nodes/bitmapset.h"
 #include "utils/memutils.h"
 
+#include "common/arrays.h"
+#include "common/bulk.h"
 #include "common/query.h"
 #include "metrics/engine.h"
 #include "metrics/number_block.h"
@@ -202,16 +204,18 @@ numbers_settle_dashboards(Metrics *metrics)
 	metrics->unsettled_dashboard = metrics->next_dashboard;
 }
 
+static const Oid block_types[] = {INT4OID, BYTEAOID, BYTEAOID, BYTEAOID};
+static const char *const block_columns[] = {"first", "ids", "users", "shared"};
+
+/* The row of a block, in the current memory context. */
 static void
-store_block(Metrics *metrics, int32 block)
+block_row(Metrics *metrics, int32 block, Datum *values)
 {
-	static const Oid types[] = {INT4OID, BYTEAOID, BYTEAOID, BYTEAOID};
 	int32 start = block * BLOCK_NUMBERS;
 	int32 before = 0;
 	unsigned char *ids = palloc0(BLOCK_NUMBERS * sizeof(pg_uuid_t));
 	unsigned char *users = palloc0(BLOCK_NUMBERS * USER_BYTES);
 	StringInfoData shared;
-	Datum values[4];
 
 	put_header(&shared);
 	for (int i = 0; i < BLOCK_NUMBERS; i++)
@@ -233,37 +237,95 @@ store_block(Metrics *metrics, int32 block)
 	values[1] = PointerGetDatum(number_block_bytes(ids, BLOCK_NUMBERS * sizeof(pg_uuid_t)));
 	values[2] = PointerGetDatum(number_block_bytes(users, BLOCK_NUMBERS * USER_BYTES));
 	values[3] = PointerGetDatum(put_finish(&shared));
-	dashie_query(bms_is_member(block, metrics->dashboard_blocks)
-					 ? "UPDATE dashie.dashboard_number SET ids = $2, users = $3, shared = $4"
-					   " WHERE first = $1"
-					 : "INSERT INTO dashie.dashboard_number (first, ids, users, shared)"
-					   " VALUES ($1, $2, $3, $4)",
-				 lengthof(types), types, values, NULL);
+}
+
+static bool
+is_stored(const Metrics *metrics, int32 block)
+{
+	return bms_is_member(block, metrics->dashboard_blocks);
+}
+
+/* Inserts the row in bulk; false where the table's owner has added what that would pass by. */
+static bool
+insert_row(const Datum *values)
+{
+	DashieArrays rows;
+
+	dashie_arrays_init(&rows, block_types, lengthof(block_types), 1);
+	for (int i = 0; i < rows.ncolumns; i++)
+		rows.values[i][0] = values[i];
+	rows.nrows = 1;
+	return dashie_bulk_insert(metrics_table("dashboard_number"), block_columns, &rows);
+}
+
+static void
+write_row(const char *sql, const Datum *values)
+{
+	dashie_query_begin();
+	dashie_query(sql, lengthof(block_types), block_types, values, NULL);
+	dashie_query_end();
+}
+
+/* Writes the block of the first number that has no row yet. */
+static void
+store_block(Metrics *metrics)
+{
+	int32 block = metrics->first_new_dashboard / BLOCK_NUMBERS;
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie dashboards", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Datum values[lengthof(block_types)];
+
+	block_row(metrics, block, values);
+	if (is_stored(metrics, block))
+		write_row("UPDATE dashie.dashboard_number SET ids = $2, users = $3, shared = $4"
+				  " WHERE first = $1",
+				  values);
+	else if (!insert_row(values))
+		write_row("INSERT INTO dashie.dashboard_number (first, ids, users, shared)"
+				  " VALUES ($1, $2, $3, $4)",
+				  values);
+	MemoryContextSwitchTo(metrics->context);
+	metrics->dashboard_blocks = bms_add_member(metrics->dashboard_blocks, block);
+	metrics->first_new_dashboard = Min((block + 1) * BLOCK_NUMBERS, metrics->next_dashboard);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* Whether rows of dashie.dashboard_number can be inserted in bulk. */
+bool
+dashboards_may_insert(void)
+{
+	DashieArrays rows;
+
+	dashie_arrays_init(&rows, block_types, lengthof(block_types), 1);
+	return dashie_bulk_may_insert(metrics_table("dashboard_number"), block_columns, &rows);
 }
 
 /*
- * numbers_store_dashboards writes the rows with numbers that this run has given.
+ * dashboards_insert inserts a row with numbers that this run has given; false if
+ * there are no more, or a row that is there is to be updated.
+ */
+bool
+dashboards_insert(Metrics *metrics)
+{
+	if (metrics->first_new_dashboard == metrics->next_dashboard ||
+		is_stored(metrics, metrics->first_new_dashboard / BLOCK_NUMBERS))
+		return false;
+	numbers_settle_dashboards(metrics);
+	store_block(metrics);
+	return true;
+}
+
+/*
+ * dashboards_store writes the rows with numbers that this run has given.
  */
 void
-numbers_store_dashboards(Metrics *metrics)
+dashboards_store(Metrics *metrics)
 {
-	MemoryContext context;
-
 	if (!metrics->dashboards_loaded || metrics->first_new_dashboard == metrics->next_dashboard)
 		return;
 	numbers_settle_dashboards(metrics);
-	context =
-		AllocSetContextCreate(CurrentMemoryContext, "dashie dashboards", ALLOCSET_DEFAULT_SIZES);
-	dashie_query_begin();
-	for (int32 block = metrics->first_new_dashboard / BLOCK_NUMBERS;
-		 block <= (metrics->next_dashboard - 1) / BLOCK_NUMBERS; block++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		store_block(metrics, block);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(context);
-	}
-	dashie_query_end();
-	MemoryContextDelete(context);
+	while (metrics->first_new_dashboard < metrics->next_dashboard)
+		store_block(metrics);
 }

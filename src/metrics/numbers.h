@@ -21,7 +21,9 @@ extern void numbers_map_users(Metrics *metrics);
 extern int32 numbers_take_next(int32 *next, const char *what);
 
 /* number_dashboards.c */
-extern void numbers_store_dashboards(Metrics *metrics);
+extern bool dashboards_may_insert(void);
+extern bool dashboards_insert(Metrics *metrics);
+extern void dashboards_store(Metrics *metrics);
 
 /* What metrics->users leads to. */
 static inline IdEntries
