@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -45,12 +46,34 @@ is_plain(Relation rel, const char *const *columns, const DashieArrays *rows, Att
 	return true;
 }
 
+/*
+ * Whether the entries of the indexes are made without evaluating anything: what an
+ * expression calls may be refused while parallel workers run.
+ */
+static bool
+indexes_are_plain(Relation rel)
+{
+	bool plain = true;
+	ListCell *lc;
+
+	foreach (lc, RelationGetIndexList(rel))
+	{
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+		List *predicate = RelationGetIndexPredicate(index);
+
+		plain &= RelationGetIndexExpressions(index) == NIL &&
+				 (predicate == NIL || IsA(linitial(predicate), Var));
+		index_close(index, NoLock);
+	}
+	return plain;
+}
+
 bool
 dashie_bulk_may_insert(Oid relid, const char *const *columns, const DashieArrays *rows)
 {
 	Relation rel = dashie_relation_open(relid, RowExclusiveLock, ACL_INSERT, false);
 	AttrNumber attnums[DASHIE_MAX_ARRAYS];
-	bool plain = is_plain(rel, columns, rows, attnums);
+	bool plain = is_plain(rel, columns, rows, attnums) && indexes_are_plain(rel);
 
 	table_close(rel, NoLock);
 	return plain;

@@ -16,7 +16,10 @@
  */
 extern bool dashie_bulk_insert(Oid relid, const char *const *columns, const DashieArrays *rows);
 
-/* Whether dashie_bulk_insert() would insert rows of these columns. */
+/*
+ * Whether dashie_bulk_insert() would insert rows of these columns, also while
+ * parallel workers run.
+ */
 extern bool dashie_bulk_may_insert(Oid relid, const char *const *columns, const DashieArrays *rows);
 
 #endif /* DASHIE_BULK_H */

@@ -221,14 +221,17 @@ static inline OffsetNumber
 guess(const IdLook *look)
 {
 	int between = look->above - look->below - 1;
+	OffsetNumber at;
 
 	if (look->key <= look->low)
 		return look->below + 1;
 	if (look->key >= look->high)
 		return look->above - 1;
-	return look->below + 1 +
-		   (OffsetNumber) (between *
-						   ((double) (look->key - look->low) / (double) (look->high - look->low)));
+	at = look->below + 1 +
+		 (OffsetNumber) (between *
+						 ((double) (look->key - look->low) / (double) (look->high - look->low)));
+	/* rounded, the key may be the upper bound */
+	return Min(at, look->above - 1);
 }
 
 /* look_once compares the entry that the look has come to, and says where it goes next. */
@@ -408,7 +411,7 @@ look_on_leaf(IdLookup *lookup, Buffer buffer, Page page, IdRun *run)
 		run->high = key.high;
 	}
 	if (run->note != NULL && end > run->begin)
-		state = leaf_note_visit(run->note, page, buffer);
+		state = leaf_note_visit(run->note, buffer);
 	if (state == LEAF_NOTE_TO_FILL)
 		fill_note(lookup->index, page, run->note);
 	look_for(lookup, page, run, end, state != LEAF_NOTE_EMPTY ? run->note : NULL);
@@ -484,7 +487,6 @@ visit(IdLookup *lookup, Buffer buffer, IdRun *run)
 		run->low = 0;
 		run->high = PG_UINT64_MAX;
 		run->note = NULL;
-		CHECK_FOR_INTERRUPTS();
 		buffer = _bt_relandgetbuf(lookup->index, buffer, BTPageGetOpaque(page)->btpo_next, BT_READ);
 	}
 	_bt_relbuf(lookup->index, buffer);

@@ -21,7 +21,6 @@
 #include "nodes/execnodes.h"
 #include "port/pg_bswap.h"
 #include "storage/buf.h"
-#include "storage/bufpage.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
@@ -151,7 +150,7 @@ typedef enum LeafNoteState
 extern void leaf_notes_begin(void);
 extern LeafNote *leaf_note(Relation index, BlockNumber block);
 extern Buffer leaf_note_buffer(const LeafNote *note);
-extern LeafNoteState leaf_note_visit(LeafNote *note, Page page, Buffer buffer);
+extern LeafNoteState leaf_note_visit(LeafNote *note, Buffer buffer);
 extern void leaf_note_add(LeafNote *note, const IdKey *key);
 extern void leaf_note_filled(LeafNote *note);
 extern bool leaf_note_may_have(const LeafNote *note, const IdKey *key);

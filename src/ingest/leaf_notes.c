@@ -9,7 +9,8 @@
  * A note can miss nothing that another session stored: whatever adds an entry to a
  * leaf, or changes for which ids the leaf is, writes WAL under an exclusive lock
  * and leaves that record's position on the page.  A note holds for that position
- * alone, and whoever uses it has the page locked.  Positions grow, and a record
+ * alone, and whoever uses it has the page locked.  (A hint may move the position
+ * meanwhile, and changes nothing else.)  Positions grow, and a record
  * changes a block of one file: so a page of another file that has the same number
  * later cannot be taken for this one.  Indexes that write no WAL get no notes.
  *
@@ -19,7 +20,7 @@
  */
 #include "postgres.h"
 
-#include "storage/bufpage.h"
+#include "storage/bufmgr.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -110,14 +111,15 @@ leaf_notes_begin(void)
 		return;
 	if (notes_context == NULL)
 	{
-		MemoryContext context =
-			AllocSetContextCreate(TopMemoryContext, "dashie leaf notes", ALLOCSET_DEFAULT_SIZES);
+		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "dashie leaf notes",
+													  ALLOCSET_DEFAULT_SIZES);
 
 		notes = MemoryContextAlloc(context, PLACES * sizeof(LeafNote));
 		/* memory that no note has come to is not touched */
 		bits =
 			(LeafBits *) TYPEALIGN(LINE_WORDS * sizeof(uint64),
 								   MemoryContextAlloc(context, (MAX_NOTES + 1) * sizeof(LeafBits)));
+		MemoryContextSetParent(context, TopMemoryContext);
 		notes_context = context;
 	}
 	memset(notes, 0, PLACES * sizeof(LeafNote));
@@ -137,9 +139,9 @@ leaf_note_buffer(const LeafNote *note)
  * with leaf_note_add() and leaf_note_filled().
  */
 LeafNoteState
-leaf_note_visit(LeafNote *note, Page page, Buffer buffer)
+leaf_note_visit(LeafNote *note, Buffer buffer)
 {
-	XLogRecPtr lsn = PageGetLSN(page);
+	XLogRecPtr lsn = BufferGetLSNAtomic(buffer);
 	bool same = note->lsn == lsn && !XLogRecPtrIsInvalid(lsn);
 
 	note->buffer = buffer;

@@ -43,12 +43,12 @@
 #define KEY_TASK_QUEUES 5
 
 /*
- * Of all queues together.  With few workers each has room for a day of some tens of
- * thousands of sessions: who must wait for room is woken for each part of a
- * message.  Where shared memory is limited to 64 MB, as in a container, there is
- * room for others.
+ * Of all queues together, with up to 16 workers.  With two each has room for a day of
+ * some tens of thousands of sessions: who must wait for room is woken for each
+ * part of a message.  Where shared memory is limited to 64 MB, as in a container,
+ * others have room too.
  */
-#define QUEUES_BYTES (16 * 1024 * 1024)
+#define QUEUES_BYTES (8 * 1024 * 1024)
 #define MIN_QUEUE_BYTES (256 * 1024)
 #define ITEMS_PER_MESSAGE 512
 #define DRAIN_EVERY 256 /* rows of its own that the leader reads in between */

@@ -287,7 +287,8 @@ store_block(Metrics *metrics)
 				  values);
 	MemoryContextSwitchTo(metrics->context);
 	metrics->dashboard_blocks = bms_add_member(metrics->dashboard_blocks, block);
-	metrics->first_new_dashboard = Min((block + 1) * BLOCK_NUMBERS, metrics->next_dashboard);
+	metrics->first_new_dashboard =
+		block * BLOCK_NUMBERS + Min(metrics->next_dashboard - block * BLOCK_NUMBERS, BLOCK_NUMBERS);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

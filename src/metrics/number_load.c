@@ -388,6 +388,7 @@ numbers_load(Metrics *metrics)
 	numbers_bounds(metrics);
 	id_index_init(&metrics->users, metrics->context, metrics->next_user);
 	load_user_numbers(metrics);
+	metrics->inserted_below = metrics->next_user;
 	countries_load(metrics);
 	look_at_users(metrics);
 	conversions_load(metrics);
