@@ -120,6 +120,9 @@ END $$;
 BEGIN; CALL pg_temp.give_numbers_anew(); EXECUTE refresh; CALL pg_temp.check_numbers(); ROLLBACK;
 BEGIN; CALL pg_temp.give_numbers_anew(); SET LOCAL maintenance_work_mem = '1MB'; EXECUTE refresh; CALL pg_temp.check_numbers(); ROLLBACK;
 BEGIN; CALL pg_temp.give_numbers_anew(); ALTER TABLE dashie.dashboard_number ADD CHECK (first >= 0); EXECUTE refresh; CALL pg_temp.check_numbers(); ROLLBACK;
+BEGIN; CALL pg_temp.give_numbers_anew();
+CREATE FUNCTION public.share(n int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN 100 / (n - 7); EXCEPTION WHEN division_by_zero THEN RETURN 0; END $$;
+CREATE INDEX ON dashie.user_number (public.share(number)); EXECUTE refresh; CALL pg_temp.check_numbers(); ROLLBACK;
 BEGIN; CALL pg_temp.give_numbers_anew(); ALTER TABLE dashie.user_number ADD CHECK (number > 0); EXECUTE refresh; CALL pg_temp.check_numbers(); ROLLBACK;
 -- a user who has left and signed up again with the same id: the former one gives way first
 BEGIN; DELETE FROM dashie.day_page; CREATE UNIQUE INDEX ON dashie.user_number (user_id);

@@ -107,6 +107,11 @@ SELECT batch, inserted, duplicates, rejected FROM dashie.track_many((SELECT json
 	(2, 1, pg_temp.events(pg_temp.r(2), '2026-03-18 10:00') || pg_temp.events(pg_temp.r(3), '2026-03-18 10:00')),
 	(3, 2, pg_temp.events(pg_temp.r(3), '2026-03-18 10:00') || pg_temp.events(pg_temp.r(2), '2026-03-01 10:00'))) v (o, n, e)));
 SELECT user_id, "timestamp" FROM public.widget_analytics ORDER BY "timestamp";
+-- ids at the ends of a leaf, so far apart that where one should be between them is rounded to an end
+TRUNCATE public.widget_analytics;
+SELECT pg_temp.send(id::uuid, '2026-03-05 10:00') FROM unnest('{00000000-0000-0000-0000-000000000001,80000000-0000-0001-0000-000000000000,80000000-0000-0002-0000-000000000000}'::text[]) id;
+SELECT pg_temp.send(id::uuid, '2026-03-06 10:00') FROM unnest('{00000000-0000-0000-0000-000000000001,80000000-0000-0001-0000-000000000000,80000000-0000-0002-0000-000000000000}'::text[]) id;
+SELECT pg_temp.send(id::uuid, '2026-03-06 10:00') FROM unnest('{00000000-0000-0000-0000-000000000000,80000000-0000-0001-0000-000000000001,80000000-0000-0002-0000-000000000001}'::text[]) id;
 -- one whose partition is missing is not stored: the next one is
 BEGIN;
 DROP TABLE public.widget_analytics_20260305;
@@ -119,11 +124,6 @@ SELECT pg_temp.send(pg_temp.r(9), '2026-03-05 10:00') AS stored, pg_temp.send(pg
 SELECT pg_temp.send(pg_temp.r(10), '2026-03-06 10:00');
 ALTER TABLE public.widget_analytics DROP CONSTRAINT widget_analytics_pkey;
 SELECT pg_temp.send(pg_temp.r(10), '2026-03-20 10:00') AS found, pg_temp.send(pg_temp.r(11), '2026-03-20 10:00') AS stored;
--- ids at the ends of a leaf, so far apart that where one should be between them is rounded to an end
-TRUNCATE public.widget_analytics;
-SELECT pg_temp.send(id::uuid, '2026-03-05 10:00') FROM unnest('{00000000-0000-0000-0000-000000000001,80000000-0000-0001-0000-000000000000,80000000-0000-0002-0000-000000000000}'::text[]) id;
-SELECT pg_temp.send(id::uuid, '2026-03-06 10:00') FROM unnest('{00000000-0000-0000-0000-000000000001,80000000-0000-0001-0000-000000000000,80000000-0000-0002-0000-000000000000}'::text[]) id;
-SELECT pg_temp.send(id::uuid, '2026-03-06 10:00') FROM unnest('{00000000-0000-0000-0000-000000000000,80000000-0000-0001-0000-000000000001,80000000-0000-0002-0000-000000000001}'::text[]) id;
 ROLLBACK;
 
 -- a bad event is rejected, and the others are stored
