@@ -75,19 +75,17 @@ dashboard_map_entry(const DashboardMap *map, int32 number)
 																	   : NULL;
 }
 
-/* Many are looked for at once: prefetch of all their users first, then of the entries. */
-static inline void
-dashboard_map_prefetch(const DashboardMap *map, int32 user_number)
+/* A user's chain, which is empty for one that is not known. */
+static inline const DashboardsOfUser *
+dashboards_of_user(const DashboardMap *map, int32 user_number)
 {
-	if (user_number < map->users_size)
-		__builtin_prefetch(&map->of_user[user_number]);
+	return &map->of_user[(uint32) user_number < (uint32) map->users_size ? user_number : 0];
 }
 
-static inline void
-dashboard_map_prefetch_entry(const DashboardMap *map, int32 user_number)
-{
-	if (user_number < map->users_size)
-		__builtin_prefetch(&map->entries[map->of_user[user_number].first]);
-}
+/* Many are looked for at once: prefetch of all their users first, then of the entries. */
+#define dashboard_map_prefetch(map, user_number) \
+	__builtin_prefetch(dashboards_of_user(map, user_number))
+#define dashboard_map_prefetch_entry(map, user_number) \
+	__builtin_prefetch(&(map)->entries[dashboards_of_user(map, user_number)->first])
 
 #endif /* DASHIE_DASHBOARD_MAP_H */

@@ -85,26 +85,31 @@ id_index_get(const IdIndex *index, const pg_uuid_t *id, IdEntries entries)
 	return id_index_slot(index, id, id_index_hash(index, id), entries)->number;
 }
 
-static inline void
-id_index_prefetch(const IdIndex *index, const pg_uuid_t *id)
+/* Where the search for an id begins. */
+static inline const IndexedId *
+id_index_place(const IdIndex *index, const pg_uuid_t *id)
 {
-	__builtin_prefetch(&index->slots[id_index_hash(index, id) & index->mask]);
+	return &index->slots[id_index_hash(index, id) & index->mask];
 }
 
-/* Of the entry that the id most likely leads to. */
-static inline void
-id_index_prefetch_entry(const IdIndex *index, const pg_uuid_t *id, IdEntries entries)
+/* The entry that the id most likely leads to; that of number 0 where there is none. */
+static inline const pg_uuid_t *
+id_index_likely(const IdIndex *index, const pg_uuid_t *id, IdEntries entries)
 {
 	uint32 hash = id_index_hash(index, id);
+	uint32 at = hash & index->mask;
 
-	for (uint32 at = hash & index->mask; index->slots[at].number != 0; at = (at + 1) & index->mask)
-	{
-		if (index->slots[at].hash == hash)
-		{
-			__builtin_prefetch(id_entry(entries, index->slots[at].number));
-			return;
-		}
-	}
+	while (index->slots[at].number != 0 && index->slots[at].hash != hash)
+		at = (at + 1) & index->mask;
+	return id_entry(entries, index->slots[at].number);
 }
+
+/*
+ * Macros: of a function that does nothing but prefetch, gcc finds that it does
+ * nothing, and leaves its calls out.
+ */
+#define id_index_prefetch(index, id) __builtin_prefetch(id_index_place(index, id))
+#define id_index_prefetch_entry(index, id, entries) \
+	__builtin_prefetch(id_index_likely(index, id, entries))
 
 #endif /* DASHIE_ID_INDEX_H */

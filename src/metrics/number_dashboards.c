@@ -69,6 +69,10 @@ load_block(Metrics *metrics, uint64 row)
 	{
 		uint32 user = (uint32) block_get(users + i * USER_BYTES, USER_BYTES);
 
+		if (i + PREFETCH_AHEAD < BLOCK_NUMBERS)
+			dashboard_map_prefetch(
+				&metrics->dashboards,
+				(uint32) block_get(users + (i + PREFETCH_AHEAD) * USER_BYTES, USER_BYTES));
 		if (user == 0)
 			continue;
 		if (user > (uint32) metrics->max_user || start + i == 0)
