@@ -145,6 +145,29 @@ EXECUTE keep ('by day, through the index');
 CLUSTER public.user_sessions USING idx_sessions_started;
 SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
 EXECUTE keep ('by day, by blocks');
+-- which a worker did while the users were looked at: now one process, and again several days at once
+SET max_parallel_maintenance_workers = 0;
+SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
+EXECUTE keep ('by day, by blocks, one process');
+SET max_parallel_maintenance_workers = 2;
+SELECT sum(dashie.refresh_daily_metrics(d::date, d::date + 9, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-10', interval '9 days') d;
+EXECUTE keep ('ten days, by blocks');
+-- days that the look at the users adds: before those that were read ahead, and between them
+BEGIN;
+UPDATE public.user_sessions SET ended_at = ended_at + interval '1 minute' WHERE id IN (SELECT id FROM public.user_sessions WHERE started_at >= '2026-03-17' AND ended_at < '2026-03-17 12:00' LIMIT 1);
+UPDATE public.user_sessions SET ended_at = ended_at + interval '1 minute' WHERE id IN (SELECT id FROM public.user_sessions WHERE started_at >= '2026-03-19' AND ended_at < '2026-03-19 12:00' LIMIT 1);
+UPDATE auth.users SET deleted_at = NULL WHERE id = (SELECT user_id FROM public.user_sessions JOIN auth.users u ON u.id = user_id
+	WHERE deleted_at IS NOT NULL GROUP BY 1 HAVING bool_or(started_at BETWEEN '2026-03-15' AND '2026-03-17') ORDER BY 1 LIMIT 1);
+SELECT dashie.refresh_daily_metrics('2026-03-13', '2026-03-19') > 2 AS more_than_were_marked;
+SELECT count(*) AS days, count(*) FILTER (WHERE NOT ok) AS wrong FROM dashie.verify('2026-03-01', '2026-03-19');
+ROLLBACK;
+-- a night with a late day
+BEGIN;
+UPDATE public.user_sessions SET ended_at = ended_at + interval '1 minute' WHERE id IN (SELECT id FROM public.user_sessions WHERE started_at >= '2026-03-10' AND ended_at < '2026-03-10 12:00' LIMIT 1);
+CALL dashie.run_job('refresh_daily_metrics');
+SELECT status FROM dashie.job_run ORDER BY id DESC LIMIT 1;
+SELECT count(*) AS days, count(*) FILTER (WHERE NOT ok) AS wrong FROM dashie.verify('2026-03-01', '2026-03-19');
+ROLLBACK;
 DROP INDEX public.idx_sessions_end;
 SELECT sum(dashie.refresh_daily_metrics(d::date, d::date, force => true)) FROM generate_series('2026-02-01'::timestamp, '2026-03-19', interval '1 day') d;
 EXECUTE keep ('by day, without the index on the end');

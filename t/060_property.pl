@@ -67,6 +67,8 @@ sub history
 	my $inc = 0;
 	my $uuid = sub { return sprintf('%08x-0000-4000-8000-%012x', int(rand(2**32)), ++$count); };
 	my $settings = "SET client_min_messages = warning;\nSET timezone = '" . pick('UTC', 'Asia/Tokyo', 'America/Lima') . "';\n";
+	# parallel workers read also small tables
+	$settings .= "SET min_parallel_table_scan_size = 0;\n" if $seed % 3 == 0;
 
 	my $at = sub {
 		my ($day, $minute) = @_;

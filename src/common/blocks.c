@@ -18,6 +18,19 @@
 
 #define BITS 64
 
+/* What several processes share of a set: after it come its words. */
+typedef struct SharedBlocks
+{
+	BlockNumber size;
+	pg_atomic_uint32 turn; /* of the words, that has not been taken */
+} SharedBlocks;
+
+static Size
+words_bytes(BlockNumber size)
+{
+	return ((Size) size / BITS + 1) * sizeof(uint64);
+}
+
 /*
  * dashie_blocks_readable says whether the table's access method can read a
  * range of row addresses.
@@ -40,7 +53,8 @@ dashie_blocks_create(Relation rel, Snapshot snapshot)
 	blocks->rel = rel;
 	blocks->snapshot = snapshot;
 	blocks->size = RelationGetNumberOfBlocks(rel);
-	blocks->words = palloc0(((Size) blocks->size / BITS + 1) * sizeof(uint64));
+	blocks->words = palloc0(words_bytes(blocks->size));
+	blocks->turn = NULL;
 	return blocks;
 }
 
@@ -74,8 +88,71 @@ dashie_blocks_add(DashieBlocks *blocks, Oid indexid, TimestampTz from, Timestamp
 uint64
 dashie_blocks_count(const DashieBlocks *blocks)
 {
-	return pg_popcount((const char *) blocks->words,
-					   (int) ((blocks->size / BITS + 1) * sizeof(uint64)));
+	return pg_popcount((const char *) blocks->words, (int) words_bytes(blocks->size));
+}
+
+/* dashie_blocks_shared_bytes is the room that dashie_blocks_share() needs. */
+Size
+dashie_blocks_shared_bytes(const DashieBlocks *blocks)
+{
+	return MAXALIGN(sizeof(SharedBlocks)) + words_bytes(blocks->size);
+}
+
+/*
+ * dashie_blocks_share copies a set into shared memory, for processes that each
+ * attach to it and divide it between them.
+ */
+void
+dashie_blocks_share(const DashieBlocks *blocks, void *memory)
+{
+	SharedBlocks *shared = memory;
+
+	shared->size = blocks->size;
+	pg_atomic_init_u32(&shared->turn, 0);
+	memcpy((char *) memory + MAXALIGN(sizeof(SharedBlocks)), blocks->words,
+		   words_bytes(blocks->size));
+}
+
+/* dashie_blocks_attach makes a process' own view of a shared set, of the same table. */
+DashieBlocks *
+dashie_blocks_attach(Relation rel, Snapshot snapshot, void *memory)
+{
+	DashieBlocks *blocks = palloc(sizeof(DashieBlocks));
+	SharedBlocks *shared = memory;
+
+	blocks->rel = rel;
+	blocks->snapshot = snapshot;
+	blocks->size = shared->size;
+	blocks->words = (uint64 *) ((char *) memory + MAXALIGN(sizeof(SharedBlocks)));
+	blocks->turn = &shared->turn;
+	return blocks;
+}
+
+/*
+ * dashie_blocks_take gives a reader the next stretch [*from, *upto) of the table
+ * to look for blocks in; false after the last.  Both are 0 at first.  A set that is
+ * shared is given out in small ones.
+ */
+bool
+dashie_blocks_take(const DashieBlocks *blocks, BlockNumber *from, BlockNumber *upto)
+{
+	uint32 word;
+
+	if (blocks->turn == NULL)
+	{
+		*from = *upto;
+		*upto = blocks->size;
+		return *from < *upto;
+	}
+	do
+	{
+		word = pg_atomic_fetch_add_u32(blocks->turn, 1);
+		if (word > blocks->size / BITS)
+			return false;
+	} while (blocks->words[word] == 0);
+	*from = word * BITS;
+	*upto = Min((uint64) blocks->size, ((uint64) word + 1) * BITS);
+	return true;
 }
 
 static bool
@@ -85,13 +162,13 @@ contains(const DashieBlocks *blocks, BlockNumber block)
 }
 
 /*
- * dashie_blocks_next finds the next stretch of blocks that follow one another.
+ * dashie_blocks_next finds the next blocks below "upto" that follow one another.
  */
 bool
-dashie_blocks_next(const DashieBlocks *blocks, BlockNumber from, BlockNumber *first,
-				   BlockNumber *last)
+dashie_blocks_next(const DashieBlocks *blocks, BlockNumber from, BlockNumber upto,
+				   BlockNumber *first, BlockNumber *last)
 {
-	while (from < blocks->size && !contains(blocks, from))
+	while (from < upto && !contains(blocks, from))
 	{
 		uint64 rest = blocks->words[from / BITS] >> from % BITS;
 
@@ -100,10 +177,10 @@ dashie_blocks_next(const DashieBlocks *blocks, BlockNumber from, BlockNumber *fi
 		else
 			from += pg_rightmost_one_pos64(rest);
 	}
-	if (from >= blocks->size)
+	if (from >= upto)
 		return false;
 	*first = *last = from;
-	while (*last + 1 < blocks->size && contains(blocks, *last + 1))
+	while (*last + 1 < upto && contains(blocks, *last + 1))
 		(*last)++;
 	return true;
 }

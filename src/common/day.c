@@ -109,25 +109,24 @@ dashie_day_of(TimestampTz at, pg_tz *zone)
 
 /*
  * dashie_day_search takes the starts of n days that follow one another, and
- * the end of the last.
+ * the end of the last.  Without a branch that depends on them: what is looked
+ * for may be anywhere, and is by the hundred thousand.
  */
 int
 dashie_day_search(const TimestampTz *starts, int n, TimestampTz at)
 {
-	int low = 0;
-	int high = n + 1;
+	const TimestampTz *first = starts;
+	int left = n + 1;
 
-	/* the first day that starts after "at", less one */
-	while (low < high)
+	/* the first one that is later than "at" is here or within those that are left */
+	while (left > 1)
 	{
-		int middle = (low + high) / 2;
+		int half = left / 2;
 
-		if (starts[middle] > at)
-			high = middle;
-		else
-			low = middle + 1;
+		first += first[half - 1] <= at ? half : 0;
+		left -= half;
 	}
-	return low - 1;
+	return (int) (first - starts) + (*first <= at ? 1 : 0) - 1;
 }
 
 DateADT

@@ -353,8 +353,9 @@ next_blocks(DashieScan *scan)
 	ItemPointerData from;
 	ItemPointerData upto;
 
-	if (!dashie_blocks_next(scan->blocks, scan->next_block, &first, &last))
-		return false;
+	while (!dashie_blocks_next(scan->blocks, scan->next_block, scan->end_block, &first, &last))
+		if (!dashie_blocks_take(scan->blocks, &scan->next_block, &scan->end_block))
+			return false;
 	ItemPointerSet(&from, first, FirstOffsetNumber);
 	ItemPointerSet(&upto, last, MaxOffsetNumber);
 	if (scan->heap == NULL)

@@ -71,9 +71,10 @@ typedef struct DashieScan
 	Relation index;
 	IndexScanDesc lookup;
 
-	/* the blocks that are read, and the next one to look for */
+	/* the blocks that are read, and where the next one is to be looked for */
 	const DashieBlocks *blocks;
 	BlockNumber next_block;
+	BlockNumber end_block;
 
 	Buffer asked;	   /* the block that was last asked for ahead of its use */
 	AttrNumber wanted; /* every row is taken apart up to this column; 0: as asked for */
@@ -111,6 +112,15 @@ dashie_scan_get(DashieScan *scan, const DashieColumn *column, bool *isnull)
 		return (Datum) 0;
 	}
 	return slot_getattr(scan->slot, column->attnum, isnull);
+}
+
+static inline NullableDatum
+dashie_scan_value(DashieScan *scan, const DashieColumn *column)
+{
+	NullableDatum value;
+
+	value.value = dashie_scan_get(scan, column, &value.isnull);
+	return value;
 }
 
 /* The same of a column of type uuid; NULL for a NULL, which no constraint need forbid. */

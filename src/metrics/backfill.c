@@ -71,6 +71,21 @@ set_pace(Pace *pace, int64 took)
 }
 
 /*
+ * metrics_absorb_marks_of_night is metrics_absorb_marks() for a job that catches up
+ * to a day: the first step of an ordinary night needs few days, all of them late ones.
+ */
+void
+metrics_absorb_marks_of_night(Metrics *metrics, const JobStep *step, DateADT to)
+{
+	DateADT from = Max(metrics_first_page_day(to + 1), to - 2 * NIGHT_DAYS + 1);
+
+	if (step->number == 0 && from <= to)
+		metrics_absorb_marks_for(metrics, from, to, false);
+	else
+		metrics_absorb_marks(metrics);
+}
+
+/*
  * metrics_catch_up brings some of the days [from, to] up to date, the latest
  * first, and says whether days are left.  computed[i] says which were done.  A
  * day that changes after its turn is left to the next run, so that rows that

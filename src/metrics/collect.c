@@ -14,6 +14,7 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -21,6 +22,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "common/blocks.h"
 #include "common/relation.h"
 #include "metrics/collect.h"
 
@@ -37,24 +39,44 @@
 /* A guess for a table that was never analyzed. */
 #define ROWS_PER_BLOCK 40
 
+/* What each row names must be known before the first is taken. */
+static void
+load_numbers(Metrics *metrics)
+{
+	numbers_load(metrics);
+	numbers_load_dashboards(metrics);
+}
+
 /*
  * Reads the whole table, in parallel where that pays; with_pages if the workers
- * are wanted for the pages of new days as well.
+ * are wanted for the pages of new days as well.  Users that were not looked at
+ * yet are while the workers begin.
  */
 static void
 read_table(Collector *collector, bool with_pages)
 {
+	Metrics *metrics = collector->metrics;
 	SessionReader *reader = &collector->reader;
-	int nworkers = parallel_workers_for(reader->rel);
+	int nworkers = parallel_workers_for(RelationGetNumberOfBlocks(reader->rel));
+	bool with_numbers;
 
 	session_reader_whole(reader);
-	if (nworkers > 0)
+	if (nworkers == 0)
 	{
-		collector->insert_numbers = with_pages && numbers_may_insert(collector->metrics);
-		collect_in_parallel(collector, nworkers, with_pages && page_may_insert(collector->metrics));
+		load_numbers(metrics);
+		collector_add_all(collector, dashie_scan_begin(reader->rel, metrics->snapshot));
+		return;
 	}
-	else
-		collector_add_all(collector, dashie_scan_begin(reader->rel, collector->metrics->snapshot));
+	with_pages = with_pages && page_may_insert(metrics);
+	with_numbers = with_pages && numbers_may_insert();
+	/* no transaction gets its id later on */
+	if (with_pages)
+		(void) GetCurrentTransactionId();
+	collect_parallel_begin(collector, nworkers, NULL);
+	load_numbers(metrics);
+	collector->insert_numbers = with_numbers && !numbers_have_changed(metrics);
+	if (!collect_parallel_read(collector) || !with_pages)
+		collect_parallel_end(collector);
 }
 
 /* When the first session of the table began; without an index on it, long ago. */
@@ -191,6 +213,143 @@ tell_country(void *arg, uint32 user, CountryCode country, TimestampTz at)
 }
 
 /*
+ * begin_collector plans a pass over as many of the days as are read at once, of
+ * which the first one is wanted.
+ */
+static Collector *
+begin_collector(Metrics *metrics, DateADT first_day, int ndays, const bool *wanted,
+				bool *whole_table)
+{
+	MemoryContext context =
+		AllocSetContextCreate(metrics->context, "dashie collector", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Collector *collector = palloc0(sizeof(Collector));
+	TimestampTz *starts;
+
+	Assert(wanted[0]);
+	collector->context = context;
+	collector->metrics = metrics;
+	collector->first_day = first_day;
+	collector->limit = (Size) maintenance_work_mem * 1024;
+	ndays = Min(ndays, MAX_STRETCH_DAYS);
+	*whole_table = false;
+	if (OidIsValid(metrics->sessions_rel))
+	{
+		session_reader_open(&collector->reader, metrics->sessions_rel);
+		ndays = plan_pass(collector, ndays, wanted, whole_table);
+	}
+
+	starts = palloc((ndays + 1) * sizeof(TimestampTz));
+	for (int i = 0; i <= ndays; i++)
+		starts[i] = dashie_day_start(first_day + i, metrics->zone);
+	collector->stretch.ndays = ndays;
+	collector->stretch.starts = starts;
+	collector->wanted = palloc(ndays * sizeof(bool));
+	memcpy(collector->wanted, wanted, ndays * sizeof(bool));
+	collector->days = palloc0(ndays * sizeof(DayRows));
+	MemoryContextSwitchTo(old);
+	return collector;
+}
+
+static void
+end_collector(Collector *collector)
+{
+	if (collector->maker.slot != NULL)
+		ExecDropSingleTupleTableSlot(collector->maker.slot);
+	if (collector->reader.rel != NULL)
+		table_close(collector->reader.rel, NoLock);
+	MemoryContextDelete(collector->context);
+}
+
+/* The first of the last wanted days that are one pass; ndays where none is wanted. */
+static int
+last_pass(int ndays, const bool *wanted)
+{
+	int first = ndays;
+	int gap = 0;
+
+	for (int i = ndays - 1; i >= 0 && (first == ndays || gap <= MAX_GAP_DAYS); i--)
+	{
+		gap = wanted[i] ? 0 : gap + 1;
+		if (wanted[i])
+			first = i;
+	}
+	return first;
+}
+
+/*
+ * collect_ahead lets a worker begin to read the last of the wanted days, for which
+ * collect_stretch() will be asked, where they are a part of the table that is
+ * worth it.  The caller looks at the users meanwhile, and then calls
+ * collect_ahead_read(): nothing may be written in between.  One worker, since the
+ * caller is busy too.
+ */
+void
+collect_ahead(Metrics *metrics, DateADT first_day, int ndays, const bool *wanted)
+{
+	int first = last_pass(ndays, wanted);
+	DashieBlocks *blocks = NULL;
+	Collector *collector;
+	MemoryContext old;
+	bool whole_table;
+
+	if (!OidIsValid(metrics->sessions_rel) || first == ndays)
+		return;
+	collector =
+		begin_collector(metrics, first_day + first, ndays - first, wanted + first, &whole_table);
+	old = MemoryContextSwitchTo(collector->context);
+	if (!whole_table)
+		blocks = collect_range_blocks(collector);
+	if (blocks != NULL && parallel_workers_for(dashie_blocks_count(blocks)) > 0)
+	{
+		session_reader_whole(&collector->reader);
+		collect_parallel_begin(collector, 1, blocks);
+		metrics->ahead = collector;
+	}
+	MemoryContextSwitchTo(old);
+	if (metrics->ahead == NULL)
+		end_collector(collector);
+}
+
+/*
+ * collect_ahead_read takes what has been read ahead, once the users are known.
+ */
+void
+collect_ahead_read(Metrics *metrics)
+{
+	MemoryContext old;
+
+	if (metrics->ahead == NULL)
+		return;
+	load_numbers(metrics);
+	old = MemoryContextSwitchTo(metrics->ahead->context);
+	(void) collect_parallel_read(metrics->ahead);
+	collect_parallel_end(metrics->ahead);
+	MemoryContextSwitchTo(old);
+}
+
+/* collect_ahead_end forgets what nobody asked for. */
+void
+collect_ahead_end(Metrics *metrics)
+{
+	if (metrics->ahead != NULL)
+		end_collector(metrics->ahead);
+	metrics->ahead = NULL;
+}
+
+/* The days that were read ahead, if they are those that begin here. */
+static Collector *
+take_ahead(Metrics *metrics, DateADT first_day, int ndays)
+{
+	Collector *collector = metrics->ahead;
+
+	if (collector == NULL || collector->first_day != first_day || collector->stretch.ndays > ndays)
+		return NULL;
+	metrics->ahead = NULL;
+	return collector;
+}
+
+/*
  * collect_stretch computes the wanted ones of the days whose heads are given,
  * of which the first is one, and hands each page to "done", in a context that
  * is reset after it.  wanted[] is cleared for the days that it computed; those
@@ -203,93 +362,75 @@ int
 collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted, PageDone done,
 				PageDone insert, void *arg)
 {
-	Collector collector = {0};
-	MemoryContext old;
+	Collector *collector;
+	MemoryContext old = CurrentMemoryContext;
 	MemoryContext day_context;
-	TimestampTz *starts;
 	CountryDoubts doubts;
-	bool whole_table = false;
 	int count = 0;
 
-	Assert(wanted[0]);
-	/* what a day needs must be there before processes share the work */
-	numbers_load(metrics);
-	numbers_load_dashboards(metrics);
-
-	collector.context =
-		AllocSetContextCreate(CurrentMemoryContext, "dashie collector", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(collector.context);
-	day_context =
-		AllocSetContextCreate(collector.context, "dashie collected day", ALLOCSET_DEFAULT_SIZES);
-	collector.metrics = metrics;
-	collector.limit = (Size) maintenance_work_mem * 1024;
-	ndays = Min(ndays, MAX_STRETCH_DAYS);
-	if (OidIsValid(metrics->sessions_rel))
+	numbers_prepare(metrics);
+	collector = take_ahead(metrics, heads[0].day, ndays);
+	if (collector != NULL)
+		MemoryContextSwitchTo(collector->context);
+	else
 	{
-		session_reader_open(&collector.reader, metrics->sessions_rel);
-		collector.maker.reader = &collector.reader;
-		collector.maker.slot = table_slot_create(collector.reader.rel, NULL);
-		collector.maker.snapshot = metrics->snapshot;
-		collector.maker.deleted = metrics->deleted;
-		collector.maker.candidate = tell_country;
-		collector.maker.arg = metrics;
-		ndays = plan_pass(&collector, ndays, wanted, &whole_table);
-	}
+		bool whole_table;
 
-	starts = palloc((ndays + 1) * sizeof(TimestampTz));
-	for (int i = 0; i <= ndays; i++)
-		starts[i] = dashie_day_start(heads[0].day + i, metrics->zone);
-	collector.stretch.ndays = ndays;
-	collector.stretch.starts = starts;
-	collector.wanted = palloc(ndays * sizeof(bool));
-	for (int i = 0; i < ndays; i++)
-		collector.wanted[i] = wanted[i];
-	collector.days = palloc0(ndays * sizeof(DayRows));
-
-	if (collector.reader.rel != NULL)
-	{
+		collector = begin_collector(metrics, heads[0].day, ndays, wanted, &whole_table);
+		MemoryContextSwitchTo(collector->context);
 		if (whole_table)
-			read_table(&collector, insert != NULL);
+			read_table(collector, insert != NULL);
 		else
-			collect_range(&collector);
+		{
+			load_numbers(metrics);
+			if (collector->reader.rel != NULL)
+				collect_range(collector);
+		}
+	}
+	ndays = collector->stretch.ndays;
+	if (collector->reader.rel != NULL)
+	{
+		collector->maker.reader = &collector->reader;
+		collector->maker.slot = table_slot_create(collector->reader.rel, NULL);
+		collector->maker.snapshot = metrics->snapshot;
+		collector->maker.deleted = metrics->deleted;
+		collector->maker.candidate = tell_country;
+		collector->maker.arg = metrics;
 	}
 	for (int i = 0; i < ndays; i++)
-		if (collector.wanted[i])
-			collector.days[i].heartbeats = user_set_create();
+		if (collector->wanted[i])
+			collector->days[i].heartbeats = user_set_create();
 	if (OidIsValid(metrics->dashboards_rel))
-		collect_heartbeats(&collector);
+		collect_heartbeats(collector);
 
-	countries_begin(metrics, &doubts, starts, ndays, collector.wanted);
-	if (collector.parallel != NULL)
+	countries_begin(metrics, &doubts, collector->stretch.starts, ndays, collector->wanted);
+	if (collector->parallel != NULL)
 	{
-		count = collect_new_pages(&collector, heads, wanted, insert, arg);
-		collect_parallel_end(&collector);
+		count = collect_new_pages(collector, heads, wanted, insert, arg);
+		collect_parallel_end(collector);
 	}
+	day_context =
+		AllocSetContextCreate(collector->context, "dashie collected day", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < ndays; i++)
 	{
 		DayPage *page;
 
-		if (!collector.wanted[i] || !wanted[i])
+		if (!collector->wanted[i] || !wanted[i])
 			continue;
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(day_context);
 		page = stored_page(metrics, &heads[i]);
-		collect_page(&collector, page, i);
+		collect_page(collector, page, i);
 		done(metrics, page, arg);
 		MemoryContextReset(day_context);
-		collector_release(&collector, i);
+		collector_release(collector, i);
 		wanted[i] = false;
 		count++;
 	}
 	countries_finish(metrics, &doubts);
 
 	MemoryContextSwitchTo(old);
-	if (collector.reader.rel != NULL)
-	{
-		ExecDropSingleTupleTableSlot(collector.maker.slot);
-		table_close(collector.reader.rel, NoLock);
-	}
-	MemoryContextDelete(collector.context);
+	end_collector(collector);
 	return count;
 }
 

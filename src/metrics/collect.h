@@ -130,10 +130,13 @@ typedef struct PageWorker
 	int day; /* that it is at; -1: none */
 } PageWorker;
 
-typedef struct Collector
+typedef struct Inbox Inbox;
+
+struct Collector
 {
 	Metrics *metrics;
 	MemoryContext context;
+	DateADT first_day; /* of the stretch */
 	Stretch stretch;
 	bool *wanted; /* those of the stretch: days are struck out when memory is short */
 	DayRows *days;
@@ -142,8 +145,10 @@ typedef struct Collector
 	Size limit;
 	DayMaker maker;
 
-	/* from collect_in_parallel() to collect_parallel_end() */
+	/* from collect_parallel_begin() to collect_parallel_end() */
 	ParallelContext *parallel;
+	Inbox *inboxes;
+	int ninboxes;
 	PageWorker *page_workers;
 	int npage_workers;
 	bool insert_numbers; /* meanwhile, those that are new */
@@ -156,7 +161,7 @@ typedef struct Collector
 
 	int nbatch;
 	Session batch[SESSION_BATCH];
-} Collector;
+};
 
 /* collect_session.c */
 extern void session_reader_open(SessionReader *reader, Oid relid);
@@ -174,11 +179,13 @@ extern void collector_flush(Collector *collector); /* after the last row */
 
 /* collect_range.c */
 extern void collector_add_all(Collector *collector, DashieScan *scan);
+extern DashieBlocks *collect_range_blocks(Collector *collector);
 extern void collect_range(Collector *collector);
 
 /* collect_parallel.c */
-extern int parallel_workers_for(Relation rel);
-extern void collect_in_parallel(Collector *collector, int nworkers, bool with_pages);
+extern int parallel_workers_for(uint64 blocks);
+extern void collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *blocks);
+extern bool collect_parallel_read(Collector *collector);
 extern void collect_parallel_end(Collector *collector);
 
 /* collect_day.c */

@@ -31,6 +31,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "common/blocks.h"
 #include "common/compat.h"
 #include "common/relation.h"
 #include "metrics/collect.h"
@@ -48,15 +49,17 @@
  * part of a message.  Where shared memory is limited to 64 MB, as in a container,
  * others have room too.
  */
-#define QUEUES_BYTES (8 * 1024 * 1024)
+#define QUEUES_BYTES (16 * 1024 * 1024)
 #define MIN_QUEUE_BYTES (256 * 1024)
 #define ITEMS_PER_MESSAGE 512
 #define DRAIN_EVERY 256 /* rows of its own that the leader reads in between */
+#define PREFETCH_AHEAD 16
 
 typedef struct SharedCollect
 {
 	Oid sessions_rel;
 	int ndays;
+	bool by_blocks;	  /* KEY_SCAN is a set of blocks, not a scan of the whole table */
 	Size queue_bytes; /* of each worker's two queues */
 } SharedCollect;
 
@@ -108,13 +111,21 @@ StaticAssertDecl((ITEMS_PER_MESSAGE + SESSION_BATCH) * sizeof(pg_uuid_t) <=
 					 ITEMS_PER_MESSAGE * sizeof(RowMet),
 				 "users of a batch have no room in a message");
 
+/* A user whom a worker met, and the dashboard of theirs that it met last: mostly they have one. */
+typedef struct UserMet
+{
+	pg_uuid_t id;
+	pg_uuid_t dashboard_id;
+	uint32 dashboard; /* 0: none yet */
+} UserMet;
+
 typedef struct Worker
 {
 	SessionReader reader;
 	Stretch stretch;
 	shm_mq_handle *queue;
 	IdIndex user_index;
-	pg_uuid_t *users;
+	UserMet *users;
 	uint32 nusers;
 	uint32 users_size;
 	DashboardMap dashboards;
@@ -125,13 +136,12 @@ typedef struct Worker
 } Worker;
 
 /*
- * parallel_workers_for says how many workers reading the table is worth: one
- * more each time that it is three times as large.
+ * parallel_workers_for says how many workers reading so many blocks is worth:
+ * one more each time that they are three times as many.
  */
 int
-parallel_workers_for(Relation rel)
+parallel_workers_for(uint64 blocks)
 {
-	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 	double threshold = Max(min_parallel_table_scan_size, 1);
 	int nworkers = 0;
 
@@ -192,7 +202,7 @@ room_for(void *array, uint32 n, uint32 *size, Size element)
 static IdEntries
 users_met(const Worker *worker)
 {
-	IdEntries entries = {worker->users, sizeof(pg_uuid_t)};
+	IdEntries entries = {worker->users, sizeof(UserMet)};
 
 	return entries;
 }
@@ -205,8 +215,9 @@ meet_user(Worker *worker, const pg_uuid_t *id)
 	if (user != 0)
 		return user;
 	user = ++worker->nusers;
-	worker->users = room_for(worker->users, user, &worker->users_size, sizeof(pg_uuid_t));
-	worker->users[user] = *id;
+	worker->users = room_for(worker->users, user, &worker->users_size, sizeof(UserMet));
+	worker->users[user].id = *id;
+	worker->users[user].dashboard = 0;
 	id_index_put(&worker->user_index, id, users_met(worker), user);
 	*(pg_uuid_t *) put(&worker->new_users) = *id;
 	return user;
@@ -216,17 +227,21 @@ meet_user(Worker *worker, const pg_uuid_t *id)
 static uint32
 meet_dashboard(Worker *worker, const pg_uuid_t *id, uint32 user)
 {
-	int32 dashboard = dashboard_map_find(&worker->dashboards, id, user);
-	DashboardMet *met;
+	UserMet *met = &worker->users[user];
+	DashboardMet *told;
 
-	if (dashboard != 0)
-		return dashboard;
-	dashboard = ++worker->ndashboards;
-	dashboard_map_add(&worker->dashboards, dashboard, id, user);
-	met = put(&worker->new_dashboards);
-	met->id = *id;
-	met->user = user;
-	return dashboard;
+	if (met->dashboard != 0 && memcmp(&met->dashboard_id, id, sizeof(pg_uuid_t)) == 0)
+		return met->dashboard;
+	met->dashboard_id = *id;
+	met->dashboard = dashboard_map_find(&worker->dashboards, id, user);
+	if (met->dashboard != 0)
+		return met->dashboard;
+	met->dashboard = ++worker->ndashboards;
+	dashboard_map_add(&worker->dashboards, met->dashboard, id, user);
+	told = put(&worker->new_dashboards);
+	told->id = *id;
+	told->user = user;
+	return met->dashboard;
 }
 
 static void
@@ -251,16 +266,27 @@ send_batch(Worker *worker, const Session *batch, int n)
 	uint32 users[SESSION_BATCH]; /* 0: none */
 
 	for (int i = 0; i < n; i++)
-		id_index_prefetch_entry(&worker->user_index, &batch[i].user, users_met(worker));
-	for (int i = 0; i < n; i++)
 	{
-		users[i] = batch[i].has_user ? meet_user(worker, &batch[i].user) : 0;
-		dashboard_map_prefetch(&worker->dashboards, users[i]);
+		const pg_uuid_t *met =
+			id_index_likely(&worker->user_index, &batch[i].user, users_met(worker));
+
+		__builtin_prefetch(met);
+		__builtin_prefetch((const char *) met + sizeof(UserMet) - 1);
 	}
 	for (int i = 0; i < n; i++)
-		dashboard_map_prefetch_entry(&worker->dashboards, users[i]);
+		users[i] = batch[i].has_user ? meet_user(worker, &batch[i].user) : 0;
 	for (int i = 0; i < n; i++)
 		send_session(worker, &batch[i], users[i]);
+}
+
+/* A process' share of the table or of the blocks; the active snapshot is that of all. */
+static DashieScan *
+begin_share(Relation rel, const SharedCollect *shared, void *shared_scan)
+{
+	if (shared->by_blocks)
+		return dashie_scan_begin_blocks(
+			dashie_blocks_attach(rel, GetActiveSnapshot(), shared_scan));
+	return dashie_scan_begin_parallel(rel, shared_scan);
 }
 
 PGDLLEXPORT void dashie_collect_worker(dsm_segment *segment, shm_toc *toc);
@@ -293,6 +319,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	old = MemoryContextSwitchTo(context);
 	worker->stretch.ndays = shared->ndays;
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
+	worker->users = room_for(NULL, 0, &worker->users_size, sizeof(UserMet));
 	id_index_init(&worker->user_index, CurrentMemoryContext, 0);
 	dashboard_map_init(&worker->dashboards, CurrentMemoryContext, 0, 0);
 	worker->new_users.header.kind = MESSAGE_USERS;
@@ -301,7 +328,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	session_reader_open(&worker->reader, shared->sessions_rel);
 	session_reader_whole(&worker->reader);
 
-	scan = dashie_scan_begin_parallel(worker->reader.rel, shm_toc_lookup(toc, KEY_SCAN, false));
+	scan = begin_share(worker->reader.rel, shared, shm_toc_lookup(toc, KEY_SCAN, false));
 	while (dashie_scan_next(scan))
 	{
 		Session *session = &batch[n];
@@ -330,7 +357,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 }
 
 /* What the leader knows of a worker: the numbers of whom the worker met. */
-typedef struct Inbox
+struct Inbox
 {
 	shm_mq_handle *queue;
 	bool done;
@@ -341,19 +368,29 @@ typedef struct Inbox
 	uint32 *dashboards;
 	uint32 ndashboards;
 	uint32 dashboards_size;
-} Inbox;
+};
 
 static void
 take_users(Collector *collector, Inbox *inbox, const pg_uuid_t *ids, int n)
 {
-	for (int i = 0; i < n; i++)
-		id_index_prefetch(&collector->metrics->users, &ids[i]);
-	for (int i = 0; i < n; i++)
-	{
-		UserEntry *user = numbers_user(collector->metrics, &ids[i]);
+	Metrics *metrics = collector->metrics;
 
-		inbox->users = room_for(inbox->users, ++inbox->nusers, &inbox->users_size, sizeof(uint32));
-		inbox->users[inbox->nusers] = user != NULL ? user->number : 0;
+	for (int from = 0; from < n; from += SESSION_BATCH)
+	{
+		int upto = Min(from + SESSION_BATCH, n);
+
+		for (int i = from; i < upto; i++)
+			id_index_prefetch(&metrics->users, &ids[i]);
+		for (int i = from; i < upto; i++)
+			id_index_prefetch_entry(&metrics->users, &ids[i], numbers_users(metrics));
+		for (int i = from; i < upto; i++)
+		{
+			UserEntry *user = numbers_user(metrics, &ids[i]);
+
+			inbox->users =
+				room_for(inbox->users, ++inbox->nusers, &inbox->users_size, sizeof(uint32));
+			inbox->users[inbox->nusers] = user != NULL ? user->number : 0;
+		}
 	}
 }
 
@@ -368,18 +405,23 @@ take_dashboards(Collector *collector, Inbox *inbox, const DashboardMet *dashboar
 {
 	const DashboardMap *map = &collector->metrics->dashboards;
 
-	for (int i = 0; i < n; i++)
-		dashboard_map_prefetch(map, user_met(inbox, dashboards[i].user));
-	for (int i = 0; i < n; i++)
-		dashboard_map_prefetch_entry(map, user_met(inbox, dashboards[i].user));
-	for (int i = 0; i < n; i++)
+	for (int from = 0; from < n; from += SESSION_BATCH)
 	{
-		uint32 user = user_met(inbox, dashboards[i].user);
+		int upto = Min(from + SESSION_BATCH, n);
 
-		inbox->dashboards = room_for(inbox->dashboards, ++inbox->ndashboards,
-									 &inbox->dashboards_size, sizeof(uint32));
-		inbox->dashboards[inbox->ndashboards] =
-			user != 0 ? numbers_dashboard(collector->metrics, &dashboards[i].id, user) : 0;
+		for (int i = from; i < upto; i++)
+			dashboard_map_prefetch(map, user_met(inbox, dashboards[i].user));
+		for (int i = from; i < upto; i++)
+			dashboard_map_prefetch_entry(map, user_met(inbox, dashboards[i].user));
+		for (int i = from; i < upto; i++)
+		{
+			uint32 user = user_met(inbox, dashboards[i].user);
+
+			inbox->dashboards = room_for(inbox->dashboards, ++inbox->ndashboards,
+										 &inbox->dashboards_size, sizeof(uint32));
+			inbox->dashboards[inbox->ndashboards] =
+				user != 0 ? numbers_dashboard(collector->metrics, &dashboards[i].id, user) : 0;
+		}
 	}
 }
 
@@ -389,6 +431,12 @@ take_rows(Collector *collector, const Inbox *inbox, const RowMet *rows, int n)
 	for (int i = 0; i < n; i++)
 	{
 		SessionRow row = rows[i].row;
+
+		if (i + PREFETCH_AHEAD < n)
+		{
+			__builtin_prefetch(&inbox->users[rows[i + PREFETCH_AHEAD].row.user]);
+			__builtin_prefetch(&inbox->dashboards[rows[i + PREFETCH_AHEAD].dashboard]);
+		}
 		row.user = user_met(inbox, row.user);
 		collector_add(collector, rows[i].first, rows[i].last, &row,
 					  rows[i].dashboard != 0 ? inbox->dashboards[rows[i].dashboard] : 0);
@@ -437,9 +485,11 @@ drain(Collector *collector, Inbox *inbox, bool wait)
 
 /* The leader's own share. */
 static void
-read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inboxes, int ninboxes)
+read_share(Collector *collector)
 {
-	DashieScan *scan = dashie_scan_begin_parallel(collector->reader.rel, shared_scan);
+	DashieScan *scan = begin_share(collector->reader.rel,
+								   shm_toc_lookup(collector->parallel->toc, KEY_SHARED, false),
+								   shm_toc_lookup(collector->parallel->toc, KEY_SCAN, false));
 	int since = 0;
 
 	while (dashie_scan_next(scan))
@@ -448,40 +498,36 @@ read_share(Collector *collector, ParallelTableScanDesc shared_scan, Inbox *inbox
 		if (++since < DRAIN_EVERY)
 			continue;
 		since = 0;
-		for (int i = 0; i < ninboxes; i++)
-			drain(collector, &inboxes[i], false);
+		for (int i = 0; i < collector->ninboxes; i++)
+			drain(collector, &collector->inboxes[i], false);
 	}
 	collector_flush(collector);
 	dashie_scan_end(scan);
 }
 
 /*
- * collect_in_parallel reads the whole table with up to nworkers workers; it is
- * right also when none of them can be had.  With "with_pages" the workers then
- * wait for days.  The parallel part lasts until collect_parallel_end(): up to
- * there nothing may be written but what collect_tasks.c says.
+ * collect_parallel_begin lets up to nworkers workers begin to read the table,
+ * or the given blocks of it; it is right also when none of them can be had.
+ * The parallel part lasts until collect_parallel_end(): up to there nothing may
+ * be written but what collect_tasks.c says.
  */
 void
-collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
+collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *blocks)
 {
 	Relation rel = collector->reader.rel;
 	Snapshot snapshot = collector->metrics->snapshot;
 	Size starts_size = (collector->stretch.ndays + 1) * sizeof(TimestampTz);
-	Size scan_size = table_parallelscan_estimate(rel, snapshot);
+	Size scan_size = blocks != NULL ? dashie_blocks_shared_bytes(blocks)
+									: table_parallelscan_estimate(rel, snapshot);
 	Size queue_bytes = BUFFERALIGN(Max(QUEUES_BYTES / (2 * nworkers), MIN_QUEUE_BYTES));
 	Size queues_size = mul_size(nworkers, queue_bytes);
 	ParallelContext *context;
 	SharedCollect *shared;
 	TimestampTz *starts;
-	ParallelTableScanDesc shared_scan;
+	void *shared_scan;
 	char *queues;
 	char *task_queues;
-	Inbox *inboxes;
-	bool complete = true;
 
-	/* no transaction gets its id later on */
-	if (with_pages)
-		(void) GetCurrentTransactionId();
 	PushActiveSnapshot(snapshot);
 	EnterParallelMode();
 	context = CreateParallelContext("$libdir/dashie", "dashie_collect_worker", nworkers);
@@ -497,13 +543,17 @@ collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
 	shared->sessions_rel = RelationGetRelid(rel);
 	shared->ndays = collector->stretch.ndays;
+	shared->by_blocks = blocks != NULL;
 	shared->queue_bytes = queue_bytes;
 	shm_toc_insert(context->toc, KEY_SHARED, shared);
 	starts = shm_toc_allocate(context->toc, starts_size);
 	memcpy(starts, collector->stretch.starts, starts_size);
 	shm_toc_insert(context->toc, KEY_STARTS, starts);
 	shared_scan = shm_toc_allocate(context->toc, scan_size);
-	table_parallelscan_initialize(rel, shared_scan, snapshot);
+	if (blocks != NULL)
+		dashie_blocks_share(blocks, shared_scan);
+	else
+		table_parallelscan_initialize(rel, shared_scan, snapshot);
 	shm_toc_insert(context->toc, KEY_SCAN, shared_scan);
 	queues = shm_toc_allocate(context->toc, queues_size);
 	shm_toc_insert(context->toc, KEY_QUEUES, queues);
@@ -512,46 +562,63 @@ collect_in_parallel(Collector *collector, int nworkers, bool with_pages)
 
 	/* without a segment of shared memory there are no workers to use it */
 	nworkers = context->seg != NULL ? context->nworkers : 0;
-	inboxes = palloc0(Max(nworkers, 1) * sizeof(Inbox));
+	collector->inboxes = palloc0(Max(nworkers, 1) * sizeof(Inbox));
+	collector->ninboxes = nworkers;
 	collector->page_workers = palloc0(Max(nworkers, 1) * sizeof(PageWorker));
 	for (int i = 0; i < nworkers; i++)
 	{
+		Inbox *inbox = &collector->inboxes[i];
 		shm_mq *queue = shm_mq_create(queues + i * queue_bytes, queue_bytes);
 		shm_mq *task_queue = shm_mq_create(task_queues + i * queue_bytes, queue_bytes);
 
 		shm_mq_set_receiver(queue, MyProc);
-		inboxes[i].queue = shm_mq_attach(queue, context->seg, NULL);
+		inbox->queue = shm_mq_attach(queue, context->seg, NULL);
 		shm_mq_set_sender(task_queue, MyProc);
 		collector->page_workers[i].tasks = shm_mq_attach(task_queue, context->seg, NULL);
-		collector->page_workers[i].results = inboxes[i].queue;
+		collector->page_workers[i].results = inbox->queue;
 		collector->page_workers[i].day = -1;
 	}
 	LaunchParallelWorkers(context);
 	collector->npage_workers = context->nworkers_launched;
 	for (int i = 0; i < nworkers; i++)
 	{
+		Inbox *inbox = &collector->inboxes[i];
+
 		if (i < context->nworkers_launched)
 		{
-			shm_mq_set_handle(inboxes[i].queue, context->worker[i].bgwhandle);
+			shm_mq_set_handle(inbox->queue, context->worker[i].bgwhandle);
 			shm_mq_set_handle(collector->page_workers[i].tasks, context->worker[i].bgwhandle);
 		}
 		else
-			inboxes[i].done = inboxes[i].complete = true;
+			inbox->done = inbox->complete = true;
 	}
+}
 
-	read_share(collector, shared_scan, inboxes, nworkers);
-	for (int i = 0; i < nworkers; i++)
+/*
+ * collect_parallel_read reads the leader's share and takes what the workers
+ * have read; false if that is not all, or if no worker is there for the pages:
+ * the end of the parallel part then raises the error of the one that failed.
+ */
+bool
+collect_parallel_read(Collector *collector)
+{
+	bool complete = true;
+
+	read_share(collector);
+	for (int i = 0; i < collector->ninboxes; i++)
 	{
-		drain(collector, &inboxes[i], true);
-		complete &= inboxes[i].complete;
-		if (inboxes[i].users != NULL)
-			pfree(inboxes[i].users);
-		if (inboxes[i].dashboards != NULL)
-			pfree(inboxes[i].dashboards);
+		Inbox *inbox = &collector->inboxes[i];
+
+		drain(collector, inbox, true);
+		complete &= inbox->complete;
+		if (inbox->users != NULL)
+			pfree(inbox->users);
+		if (inbox->dashboards != NULL)
+			pfree(inbox->dashboards);
 	}
-	pfree(inboxes);
-	if (!with_pages || !complete || collector->npage_workers == 0)
-		collect_parallel_end(collector);
+	pfree(collector->inboxes);
+	collector->inboxes = NULL;
+	return complete && collector->npage_workers > 0;
 }
 
 /*

@@ -76,6 +76,13 @@ holds_long_sessions(Relation index)
 	return prints_as(index, Anum_pg_index_indpred, LONG_PREDICATE);
 }
 
+static Oid
+find_long_index(const Collector *collector)
+{
+	return dashie_find_index(collector->reader.rel,
+							 collector->reader.columns[COLUMN_STARTED].attnum, holds_long_sessions);
+}
+
 /* Takes all rows of a scan, and ends it. */
 void
 collector_add_all(Collector *collector, DashieScan *scan)
@@ -87,29 +94,33 @@ collector_add_all(Collector *collector, DashieScan *scan)
 }
 
 /*
- * collect_blocks reads the blocks of the rows; false, with nothing read, where
- * that does not pay.
+ * collect_range_blocks finds the blocks that hold the sessions of the stretch;
+ * NULL where reading them does not pay, or an index that it needs is not there.
  */
-static bool
-collect_blocks(Collector *collector, Oid start_index, Oid end_index, Oid long_index)
+DashieBlocks *
+collect_range_blocks(Collector *collector)
 {
 	const Stretch *stretch = &collector->stretch;
+	Relation rel = collector->reader.rel;
 	TimestampTz from = stretch->starts[0];
-	DashieBlocks *blocks =
-		dashie_blocks_create(collector->reader.rel, collector->metrics->snapshot);
-	uint64 nrows = dashie_blocks_add(blocks, start_index, from, stretch->starts[stretch->ndays]);
-	bool pays;
+	Oid start_index =
+		dashie_find_index(rel, collector->reader.columns[COLUMN_STARTED].attnum, NULL);
+	Oid end_index = dashie_find_expression_index(rel, TIMESTAMPTZOID, holds_ends);
+	Oid long_index = find_long_index(collector);
+	DashieBlocks *blocks;
+	uint64 nrows;
 
+	if (!OidIsValid(start_index) || !OidIsValid(end_index) || !OidIsValid(long_index) ||
+		!dashie_blocks_readable(rel))
+		return NULL;
+	blocks = dashie_blocks_create(rel, collector->metrics->snapshot);
+	nrows = dashie_blocks_add(blocks, start_index, from, stretch->starts[stretch->ndays]);
 	dashie_blocks_add(blocks, end_index, from, from + SHORT_SESSION);
 	dashie_blocks_add(blocks, long_index, DT_NOBEGIN, from);
-	pays = dashie_blocks_count(blocks) * VISITS_PER_BLOCK <= nrows;
-	if (pays)
-	{
-		session_reader_whole(&collector->reader);
-		collector_add_all(collector, dashie_scan_begin_blocks(blocks));
-	}
+	if (dashie_blocks_count(blocks) * VISITS_PER_BLOCK <= nrows)
+		return blocks;
 	dashie_blocks_free(blocks);
-	return pays;
+	return NULL;
 }
 
 /*
@@ -123,15 +134,17 @@ collect_range(Collector *collector)
 	const Stretch *stretch = &collector->stretch;
 	Snapshot snapshot = collector->metrics->snapshot;
 	TimestampTz near = stretch->starts[0] - SHORT_SESSION;
-	Oid start_index = dashie_find_index(rel, started->attnum, NULL);
-	Oid end_index = dashie_find_expression_index(rel, TIMESTAMPTZOID, holds_ends);
-	Oid long_index = dashie_find_index(rel, started->attnum, holds_long_sessions);
+	DashieBlocks *blocks = collect_range_blocks(collector);
+	Oid long_index;
 
-	if (OidIsValid(start_index) && OidIsValid(end_index) && OidIsValid(long_index) &&
-		dashie_blocks_readable(rel) &&
-		collect_blocks(collector, start_index, end_index, long_index))
+	if (blocks != NULL)
+	{
+		session_reader_whole(&collector->reader);
+		collector_add_all(collector, dashie_scan_begin_blocks(blocks));
+		dashie_blocks_free(blocks);
 		return;
-
+	}
+	long_index = find_long_index(collector);
 	collector_add_all(collector, dashie_scan_begin_range(rel, snapshot, started, near,
 														 stretch->starts[stretch->ndays]));
 	if (OidIsValid(long_index))

@@ -30,6 +30,8 @@ static const Interval kept = {.time = 0, .day = 0, .month = 7 * MONTHS_PER_YEAR}
 /* More digits than that are no time that a timestamptz holds. */
 #define CREATED_DIGITS 11
 
+#define PREFETCH_AHEAD 16
+
 #define UNIX_TO_POSTGRES_SECONDS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY)
 
 /*
@@ -55,31 +57,26 @@ event_time(uint64 row, TimestampTz *at)
 }
 
 /*
- * conversions_load sets "converted" of every user who is there.
+ * conversions_read asks for the events: before the users are looked at, since
+ * that may be done while parallel workers run, when no code of others should.
  */
 void
-conversions_load(Metrics *metrics)
+conversions_read(Metrics *metrics)
 {
-	Relation rel;
-	TimestampTz removable;
 	static const Oid columns[] = {UUIDOID, TEXTOID, TIMESTAMPTZOID};
-	TimestampTz *first; /* by number; DT_NOEND for none */
-	uint64 nrows;
+	MemoryContext context = CurrentMemoryContext;
 	Oid user_id;
-	int context;
+	int security;
+	Relation rel;
+	uint64 nrows;
 
 	if (!OidIsValid(metrics->stripe_rel))
 		return;
 	/* as its owner, who may be another than that of the metrics: an index runs its owner's code */
-	GetUserIdAndSecContext(&user_id, &context);
+	GetUserIdAndSecContext(&user_id, &security);
 	LockRelationOid(metrics->stripe_rel, AccessShareLock);
 	dashie_become_owner_of(metrics->guard, metrics->stripe_rel);
 	rel = dashie_relation_open(metrics->stripe_rel, NoLock, ACL_SELECT, false);
-	removable = dashie_subtract_interval(metrics->now, &kept, metrics->zone);
-	first = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(TimestampTz), MCXT_ALLOC_HUGE);
-	for (int32 number = 0; number < metrics->by_number_size; number++)
-		first[number] = DT_NOEND;
-
 	dashie_query_begin();
 	nrows = metrics_query(metrics,
 						  psprintf("SELECT user_id, event_data->>'created', created_at FROM %s"
@@ -88,17 +85,48 @@ conversions_load(Metrics *metrics)
 								   dashie_relation_name(metrics->stripe_rel)),
 						  0, NULL, NULL);
 	dashie_query_types(lengthof(columns), columns);
+	metrics->conversions = MemoryContextAllocHuge(context, Max(nrows, 1) * sizeof(Conversion));
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		UserEntry *user = numbers_user(metrics, DatumGetUUIDP(dashie_field(row, 1, NULL)));
-		TimestampTz at;
+		Conversion *conversion = &metrics->conversions[metrics->nconversions];
 
-		/* who was marked as deleted stays as last seen */
-		if (user != NULL && !user->deleted && event_time(row, &at))
-			first[user->number] = Min(first[user->number], at);
+		if (!event_time(row, &conversion->at))
+			continue;
+		conversion->user = *DatumGetUUIDP(dashie_field(row, 1, NULL));
+		metrics->nconversions++;
 	}
 	dashie_query_end();
-	SetUserIdAndSecContext(user_id, context);
+	SetUserIdAndSecContext(user_id, security);
+	table_close(rel, NoLock);
+}
+
+/*
+ * conversions_apply sets "converted" of every user who is there.
+ */
+void
+conversions_apply(Metrics *metrics)
+{
+	TimestampTz removable;
+	TimestampTz *first; /* by number; DT_NOEND for none */
+
+	if (!OidIsValid(metrics->stripe_rel))
+		return;
+	removable = dashie_subtract_interval(metrics->now, &kept, metrics->zone);
+	first = palloc_extended(Max(metrics->by_number_size, 1) * sizeof(TimestampTz), MCXT_ALLOC_HUGE);
+	for (int32 number = 0; number < metrics->by_number_size; number++)
+		first[number] = DT_NOEND;
+	for (uint64 i = 0; i < metrics->nconversions; i++)
+	{
+		const Conversion *conversion = &metrics->conversions[i];
+		UserEntry *user;
+
+		if (i + PREFETCH_AHEAD < metrics->nconversions)
+			id_index_prefetch(&metrics->users, &conversion[PREFETCH_AHEAD].user);
+		user = numbers_user(metrics, &conversion->user);
+		/* who was marked as deleted stays as last seen */
+		if (user != NULL && !user->deleted)
+			first[user->number] = Min(first[user->number], conversion->at);
+	}
 
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
@@ -118,5 +146,4 @@ conversions_load(Metrics *metrics)
 		}
 	}
 	pfree(first);
-	table_close(rel, NoLock);
 }

@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
@@ -22,6 +23,7 @@
 
 #include "common/arrays.h"
 #include "common/query.h"
+#include "common/relation.h"
 #include "metrics/engine.h"
 #include "metrics/number_block.h"
 
@@ -48,26 +50,36 @@ get_code(const unsigned char *p)
 void
 countries_load(Metrics *metrics)
 {
-	static const Oid types[] = {INT4OID, BYTEAOID, BYTEAOID};
-	uint64 nrows;
+	DashieColumn columns[] = {
+		{"first", INT4OID, true, 0},
+		{"codes", BYTEAOID, true, 0},
+		{"latest", BYTEAOID, true, 0},
+	};
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dashie countries", ALLOCSET_DEFAULT_SIZES);
+	Relation rel =
+		dashie_relation_open(metrics_table("user_country"), AccessShareLock, ACL_SELECT, false);
+	DashieScan *scan;
 
 	metrics->country_nblocks = metrics->max_user / BLOCK_NUMBERS + 1;
 	metrics->country_blocks =
 		MemoryContextAllocZero(metrics->context, metrics->country_nblocks * sizeof(CountryBlock));
-	dashie_query_begin();
-	nrows = metrics_query(metrics, "SELECT first, codes, latest FROM dashie.user_country", 0, NULL,
-						  NULL);
-	dashie_query_types(lengthof(types), types);
-	for (uint64 row = 0; row < nrows; row++)
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
 	{
-		int32 block = number_block_index(row, 1, metrics->max_user, WHAT);
+		MemoryContext old = MemoryContextSwitchTo(context);
+		int32 block =
+			number_block_index(dashie_scan_value(scan, &columns[0]), metrics->max_user, WHAT);
 		CountryBlock *stored = &metrics->country_blocks[block];
 
 		stored->codes = MemoryContextAlloc(metrics->context, BLOCK_NUMBERS * CODE_BYTES);
-		memcpy(stored->codes, number_block_column(row, 2, CODE_BYTES, WHAT),
+		memcpy(stored->codes,
+			   number_block_column(dashie_scan_value(scan, &columns[1]), CODE_BYTES, WHAT),
 			   BLOCK_NUMBERS * CODE_BYTES);
 		stored->latest = MemoryContextAlloc(metrics->context, BLOCK_NUMBERS * LATEST_BYTES);
-		memcpy(stored->latest, number_block_column(row, 3, LATEST_BYTES, WHAT),
+		memcpy(stored->latest,
+			   number_block_column(dashie_scan_value(scan, &columns[2]), LATEST_BYTES, WHAT),
 			   BLOCK_NUMBERS * LATEST_BYTES);
 		for (int i = 0; i < BLOCK_NUMBERS; i++)
 		{
@@ -79,8 +91,12 @@ countries_load(Metrics *metrics)
 			user->country = get_code(stored->codes + i * CODE_BYTES) & ~NOT_COUNTED;
 			user->country_at = (TimestampTz) block_get(latest, LATEST_BYTES);
 		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
 	}
-	dashie_query_end();
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
+	MemoryContextDelete(context);
 }
 
 /* The bytes of a block as they should be; false if it has no user. */
@@ -157,6 +173,16 @@ countries_store(Metrics *metrics)
 	dashie_query_end();
 }
 
+/* Of the last query. */
+static NullableDatum
+field(uint64 row, int column)
+{
+	NullableDatum value;
+
+	value.value = dashie_field(row, column, &value.isnull);
+	return value;
+}
+
 /*
  * countries_codes reads the country of each number as the last refresh left
  * it; COUNTRY_NOT_COUNTED for a number that counts nowhere.
@@ -176,15 +202,15 @@ countries_codes(Metrics *metrics, int32 *size)
 		metrics, "SELECT first, codes FROM dashie.user_country ORDER BY first DESC", 0, NULL, NULL);
 	dashie_query_types(lengthof(types), types);
 	if (nrows > 0)
-		nblocks = number_block_index(0, 1, metrics->max_user, WHAT) + 1;
+		nblocks = number_block_index(field(0, 1), metrics->max_user, WHAT) + 1;
 	*size = nblocks * BLOCK_NUMBERS;
 	result = MemoryContextAllocHuge(caller, Max(*size, 1) * sizeof(CountryCode));
 	for (int32 i = 0; i < *size; i++)
 		result[i] = COUNTRY_NOT_COUNTED;
 	for (uint64 row = 0; row < nrows; row++)
 	{
-		int32 block = number_block_index(row, 1, metrics->max_user, WHAT);
-		const unsigned char *codes = number_block_column(row, 2, CODE_BYTES, WHAT);
+		int32 block = number_block_index(field(row, 1), metrics->max_user, WHAT);
+		const unsigned char *codes = number_block_column(field(row, 2), CODE_BYTES, WHAT);
 
 		if (block >= nblocks)
 			number_block_invalid(WHAT, "out of order");

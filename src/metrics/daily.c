@@ -96,6 +96,7 @@ daily_write_rows(Metrics *metrics, Oid daily, DateADT from, DateADT to, const bo
 
 	if (ndays <= 0)
 		return 0;
+	numbers_load(metrics);
 	pages = pages_load(metrics, from, to, false);
 	counts = count_users(metrics, from, to);
 	dashie_arrays_init(&rows, types, OUT_COLUMNS, ndays);
@@ -190,32 +191,13 @@ dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 				 errhint("Refresh from %s on; or pass force => true to count only what is left.",
 						 dashie_day_text(metrics->first_open_day))));
 
-	metrics_absorb_marks(metrics);
+	metrics_absorb_marks_for(metrics, from, to, force);
 	computed = MemoryContextAllocZero(metrics->context, to - from + 1);
 	metrics_bring_up(metrics, from, to, force, false, &more, computed);
 	changed = daily_write_rows(metrics, daily, from, to, computed);
 	metrics_close(metrics);
 	dashie_leave(&guard);
 	PG_RETURN_INT32((int32) changed);
-}
-
-/*
- * first_page_day is the first day whose numbers are known, also when retention
- * has closed it: daily_metrics may have been enabled after that.
- */
-static DateADT
-first_page_day(DateADT otherwise)
-{
-	Oid type = DATEOID;
-	Datum value = DateADTGetDatum(DASHIE_MIN_DAY);
-	bool none;
-
-	dashie_query_begin();
-	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &type, &value, NULL);
-	dashie_query_types(1, &type);
-	value = dashie_field(0, 1, &none);
-	dashie_query_end();
-	return none ? otherwise : Min(otherwise, DatumGetDateADT(value));
 }
 
 /*
@@ -243,11 +225,11 @@ dashie_daily_step(JobStep *step)
 	metrics->writes_all_rows = true;
 	yesterday = metrics->today - 1;
 	to = OidIsValid(geographic) ? metrics->today : yesterday;
-	metrics_absorb_marks(metrics);
+	metrics_absorb_marks_of_night(metrics, step, to);
 	from = metrics_first_day(metrics);
 	if (from <= to)
 	{
-		DateADT first = first_page_day(from);
+		DateADT first = metrics_first_page_day(from);
 		bool *computed = MemoryContextAllocZero(metrics->context, to - first + 1);
 		bool left;
 

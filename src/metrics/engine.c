@@ -148,6 +148,7 @@ metrics_open(DashieGuard *guard, Oid owner_rel, bool readonly)
 void
 metrics_close(Metrics *metrics)
 {
+	collect_ahead_end(metrics);
 	if (!metrics->readonly && metrics->users_loaded)
 		numbers_store(metrics);
 	UnregisterSnapshot(metrics->snapshot);
@@ -174,11 +175,13 @@ absorb_heartbeats(Metrics *metrics)
 	{
 		bool isnull;
 		const pg_uuid_t *id = dashie_scan_uuid(scan, &columns[1]);
-		UserEntry *user = id != NULL ? numbers_user(metrics, id) : NULL;
+		UserEntry *user;
 		Datum value;
 		DateADT day;
 		DayPage *page = NULL;
 
+		numbers_load(metrics);
+		user = id != NULL ? numbers_user(metrics, id) : NULL;
 		value = dashie_scan_get(scan, &columns[2], &isnull);
 		day = dashie_day_of(DatumGetTimestampTz(value), metrics->zone);
 		id = dashie_scan_uuid(scan, &columns[0]);
@@ -220,17 +223,55 @@ absorb_heartbeats(Metrics *metrics)
 }
 
 /*
+ * Lets a worker begin to read those of the days that are needed, as far as is
+ * known before the users were looked at.
+ */
+static void
+read_ahead(Metrics *metrics, DateADT from, DateADT to, bool force)
+{
+	int ndays = to - from + 1;
+	bool *needed = palloc(ndays * sizeof(bool));
+	DayPage *heads = pages_load(metrics, from, to, false);
+
+	for (int i = 0; i < ndays; i++)
+		needed[i] = metrics_day_needed(metrics, &heads[i], force);
+	collect_ahead(metrics, from, ndays, needed);
+	pfree(heads);
+	pfree(needed);
+}
+
+/*
  * metrics_absorb_marks turns the visible marks into dirty pages and evidence
  * of heartbeats, and deletes them.  Loads the numbers.
  */
 void
 metrics_absorb_marks(Metrics *metrics)
 {
+	/* no days */
+	metrics_absorb_marks_for(metrics, 0, -1, false);
+}
+
+/*
+ * metrics_absorb_marks_for is for who will bring up these days next: a worker may
+ * read their sessions while the users are looked at.  In the first run of all
+ * the users are not looked at yet, but when the sessions are read, or at the
+ * latest when the rows of the days are written.
+ */
+void
+metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force)
+{
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 
 	absorb_ranges(metrics, MARK_SESSIONS);
-	numbers_load(metrics);
-	users_recount(metrics);
+	numbers_prepare(metrics);
+	if (metrics->has_last_pass || from > to)
+	{
+		if (from <= to)
+			read_ahead(metrics, from, to, force);
+		numbers_load(metrics);
+		collect_ahead_read(metrics);
+		users_recount(metrics);
+	}
 	absorb_heartbeats(metrics);
 	CommandCounterIncrement();
 	MemoryContextSwitchTo(old);
@@ -250,6 +291,7 @@ metrics_first_day(Metrics *metrics)
 	Datum page_from = DateADTGetDatum(metrics->first_open_day);
 	bool no_page;
 
+	numbers_load(metrics);
 	for (int32 number = 0; number < metrics->by_number_size; number++)
 	{
 		UserEntry *user = numbers_by_number(metrics, number);
@@ -292,6 +334,25 @@ metrics_first_day(Metrics *metrics)
 
 	day = Max(day, metrics->today - MAX_HISTORY_DAYS);
 	return Max(day, metrics->first_open_day);
+}
+
+/*
+ * metrics_first_page_day is the first day whose numbers are known, also when retention
+ * has closed it: daily_metrics may have been enabled after that.
+ */
+DateADT
+metrics_first_page_day(DateADT otherwise)
+{
+	Oid type = DATEOID;
+	Datum value = DateADTGetDatum(DASHIE_MIN_DAY);
+	bool none;
+
+	dashie_query_begin();
+	dashie_query("SELECT min(day) FROM dashie.day_page WHERE day >= $1", 1, &type, &value, NULL);
+	dashie_query_types(1, &type);
+	value = dashie_field(0, 1, &none);
+	dashie_query_end();
+	return none ? otherwise : Min(otherwise, DatumGetDateADT(value));
 }
 
 /* metrics_reject_future refuses a day to come as an argument. */

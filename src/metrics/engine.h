@@ -117,12 +117,21 @@ typedef struct DayPage
 	int nentries;
 } DayPage;
 
+/* An event that took a user from trial to paid. */
+typedef struct Conversion
+{
+	pg_uuid_t user;
+	TimestampTz at;
+} Conversion;
+
 /* The countries of some thousands of users as they are stored; NULL where they are not. */
 typedef struct CountryBlock
 {
 	unsigned char *codes;
 	unsigned char *latest;
 } CountryBlock;
+
+typedef struct Collector Collector;
 
 typedef struct Metrics
 {
@@ -147,8 +156,11 @@ typedef struct Metrics
 	DateADT first_open_day;		  /* first day that has lost none */
 	DateADT first_open_event_day; /* the same of events */
 
+	Collector *ahead; /* what was read before it was asked for; NULL for nothing */
+
 	/* number.c */
 	bool bounds_loaded;
+	bool prepared; /* numbers_prepare() was called */
 	bool users_loaded;
 	bool dashboards_loaded;
 	bool dashboards_shared; /* one of them has several users */
@@ -168,6 +180,8 @@ typedef struct Metrics
 	UserSet *gone;	  /* numbers below next_user whose user has departed, or was never known */
 	UserSet *there;	  /* numbers_there(); NULL until asked for */
 	UserSet *deleted; /* the users who are marked as deleted; NULL for none */
+	Conversion *conversions;
+	uint64 nconversions;
 	CountryBlock *country_blocks;
 	int32 country_nblocks;
 	DashboardMap dashboards;
@@ -182,7 +196,9 @@ extern void metrics_close(Metrics *metrics);
 extern Oid metrics_table(const char *name); /* dashie.<name>, 55000 if missing */
 extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
+extern void metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force);
 extern DateADT metrics_first_day(Metrics *metrics);
+extern DateADT metrics_first_page_day(DateADT otherwise);
 extern void metrics_reject_future(const Metrics *metrics, const char *argument, DateADT day);
 extern bool metrics_day_needed(const Metrics *metrics, const DayPage *page, bool force);
 extern int metrics_bring_up(Metrics *metrics, DateADT from, DateADT to, bool force, bool one_pass,
@@ -193,6 +209,7 @@ extern void absorb_ranges(Metrics *metrics, MarkKind kind);
 extern bool metrics_marked(Metrics *metrics, MarkKind kind, DateADT from, DateADT to, bool *days);
 
 /* number_load.c, number_store.c */
+extern void numbers_prepare(Metrics *metrics);
 extern void numbers_load(Metrics *metrics);
 extern void numbers_bounds(Metrics *metrics); /* the counters and max_user, max_dashboard alone */
 /* question.c */
@@ -200,7 +217,8 @@ extern uint64 metrics_query(const Metrics *metrics, const char *sql, int nargs, 
 							const Datum *values);
 
 extern void numbers_store(Metrics *metrics);
-extern bool numbers_may_insert(Metrics *metrics);
+extern bool numbers_may_insert(void);
+extern bool numbers_have_changed(const Metrics *metrics);
 extern bool numbers_insert(Metrics *metrics);
 
 /* number.c */
@@ -239,7 +257,8 @@ numbers_gone(const Metrics *metrics, int32 number)
 }
 
 /* conversion.c */
-extern void conversions_load(Metrics *metrics);
+extern void conversions_read(Metrics *metrics);
+extern void conversions_apply(Metrics *metrics);
 
 /* recount.c */
 extern void users_recount(Metrics *metrics);
@@ -263,6 +282,9 @@ extern void country_sum_add(CountrySum *sum, int64 ended, int64 duration);
 typedef void (*PageDone)(Metrics *metrics, DayPage *page, void *arg);
 extern int collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 						   PageDone done, PageDone insert, void *arg);
+extern void collect_ahead(Metrics *metrics, DateADT first_day, int ndays, const bool *wanted);
+extern void collect_ahead_read(Metrics *metrics);
+extern void collect_ahead_end(Metrics *metrics);
 extern void collect_days(Metrics *metrics, DayPage *pages, int npages, const bool *wanted);
 extern CountryCode country_code(Datum value, bool isnull);
 
@@ -298,6 +320,7 @@ extern void countries_load(Metrics *metrics);
 extern void countries_store(Metrics *metrics);
 extern CountryCode *countries_codes(Metrics *metrics, int32 *size);
 /* backfill.c */
+extern void metrics_absorb_marks_of_night(Metrics *metrics, const JobStep *step, DateADT to);
 extern bool
 metrics_catch_up(Metrics *metrics, DateADT from, DateADT to, JobStep *step, bool *computed);
 

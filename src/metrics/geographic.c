@@ -446,7 +446,7 @@ dashie_geographic_step(JobStep *step)
 		metrics_close(metrics);
 		return false;
 	}
-	metrics_absorb_marks(metrics);
+	metrics_absorb_marks_of_night(metrics, step, metrics->today);
 	from = metrics_first_day(metrics);
 	computed = MemoryContextAllocZero(metrics->context, metrics->today - from + 1);
 	more = metrics_catch_up(metrics, from, metrics->today, step, computed);

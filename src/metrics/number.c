@@ -17,7 +17,7 @@
 #include "metrics/numbers.h"
 
 #define ENTRY_ALIGNMENT sizeof(UserEntry)
-#define PREFETCH_AHEAD 16
+#define PREFETCH_AHEAD 64
 
 StaticAssertDecl(sizeof(UserEntry) == 64, "a user takes more than a cache line");
 

@@ -7,7 +7,6 @@
 
 #include "utils/builtins.h"
 
-#include "common/query.h"
 #include "metrics/number_block.h"
 
 void
@@ -17,31 +16,27 @@ number_block_invalid(const char *what, const char *problem)
 }
 
 int32
-number_block_index(uint64 row, int column, int32 highest, const char *what)
+number_block_index(NullableDatum value, int32 highest, const char *what)
 {
-	bool isnull;
-	int32 first = DatumGetInt32(dashie_field(row, column, &isnull));
+	int32 first = DatumGetInt32(value.value);
 
-	if (isnull || first < 0 || first % BLOCK_NUMBERS != 0 || first > highest)
+	if (value.isnull || first < 0 || first % BLOCK_NUMBERS != 0 || first > highest)
 		number_block_invalid(what, "wrong number");
 	return first / BLOCK_NUMBERS;
 }
 
 bytea *
-number_block_list(uint64 row, int column, const char *what)
+number_block_list(NullableDatum value, const char *what)
 {
-	bool isnull;
-	Datum value = dashie_field(row, column, &isnull);
-
-	if (isnull)
+	if (value.isnull)
 		number_block_invalid(what, "NULL");
-	return DatumGetByteaPP(value);
+	return DatumGetByteaPP(value.value);
 }
 
 const unsigned char *
-number_block_column(uint64 row, int column, Size value_size, const char *what)
+number_block_column(NullableDatum value, Size value_size, const char *what)
 {
-	bytea *bytes = number_block_list(row, column, what);
+	bytea *bytes = number_block_list(value, what);
 
 	if (VARSIZE_ANY_EXHDR(bytes) != BLOCK_NUMBERS * value_size)
 		number_block_invalid(what, "wrong size");

@@ -19,13 +19,13 @@
 #define BLOCK_NUMBERS 8192
 
 extern void number_block_invalid(const char *what, const char *problem);
-/* Of a row of the last query, with "first" in that column: which block it is. */
-extern int32 number_block_index(uint64 row, int column, int32 highest, const char *what);
+/* Which block it is, by its "first". */
+extern int32 number_block_index(NullableDatum first, int32 highest, const char *what);
 /* A column of values of that size, detoasted in the current memory context. */
 extern const unsigned char *
-number_block_column(uint64 row, int column, Size value_size, const char *what);
+number_block_column(NullableDatum values, Size value_size, const char *what);
 /* One of any length. */
-extern bytea *number_block_list(uint64 row, int column, const char *what);
+extern bytea *number_block_list(NullableDatum values, const char *what);
 extern bytea *number_block_bytes(const unsigned char *data, Size size);
 
 /* Integers lie with the lowest byte first. */

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "nodes/bitmapset.h"
@@ -22,6 +23,7 @@
 #include "common/arrays.h"
 #include "common/bulk.h"
 #include "common/query.h"
+#include "common/relation.h"
 #include "metrics/engine.h"
 #include "metrics/number_block.h"
 #include "metrics/numbers.h"
@@ -30,7 +32,7 @@
 #define USER_BYTES 4
 #define WHAT "dashboards in dashie.dashboard_number"
 
-#define PREFETCH_AHEAD 16
+#define PREFETCH_AHEAD 64
 
 static void
 load_shared(Metrics *metrics, int32 start, bytea *shared)
@@ -54,14 +56,17 @@ load_shared(Metrics *metrics, int32 start, bytea *shared)
 	}
 }
 
-/* Row of the last query, in a memory context that is reset after it. */
-static void
-load_block(Metrics *metrics, uint64 row)
+/* The current row, in a memory context that is reset after it.  Returns which block it is. */
+static int32
+load_block(Metrics *metrics, DashieScan *scan, const DashieColumn *columns)
 {
-	int32 block = number_block_index(row, 1, metrics->max_dashboard, WHAT);
+	int32 block =
+		number_block_index(dashie_scan_value(scan, &columns[0]), metrics->max_dashboard, WHAT);
 	int32 start = block * BLOCK_NUMBERS;
-	const unsigned char *ids = number_block_column(row, 2, sizeof(pg_uuid_t), WHAT);
-	const unsigned char *users = number_block_column(row, 3, USER_BYTES, WHAT);
+	const unsigned char *ids =
+		number_block_column(dashie_scan_value(scan, &columns[1]), sizeof(pg_uuid_t), WHAT);
+	const unsigned char *users =
+		number_block_column(dashie_scan_value(scan, &columns[2]), USER_BYTES, WHAT);
 
 	if (bms_is_member(block, metrics->dashboard_blocks))
 		number_block_invalid(WHAT, "the same numbers twice");
@@ -81,7 +86,8 @@ load_block(Metrics *metrics, uint64 row)
 						  (const pg_uuid_t *) (ids + i * sizeof(pg_uuid_t)), (int32) user);
 		metrics->next_dashboard = Max(metrics->next_dashboard, start + i + 1);
 	}
-	load_shared(metrics, start, number_block_list(row, 4, WHAT));
+	load_shared(metrics, start, number_block_list(dashie_scan_value(scan, &columns[3]), WHAT));
+	return block;
 }
 
 /*
@@ -91,9 +97,15 @@ load_block(Metrics *metrics, uint64 row)
 void
 numbers_load_dashboards(Metrics *metrics)
 {
-	static const Oid types[] = {INT4OID, BYTEAOID, BYTEAOID, BYTEAOID};
+	DashieColumn columns[] = {
+		{"first", INT4OID, true, 0},
+		{"ids", BYTEAOID, true, 0},
+		{"users", BYTEAOID, true, 0},
+		{"shared", BYTEAOID, true, 0},
+	};
 	MemoryContext context;
-	uint64 nrows;
+	Relation rel;
+	DashieScan *scan;
 
 	if (metrics->dashboards_loaded)
 		return;
@@ -103,23 +115,22 @@ numbers_load_dashboards(Metrics *metrics)
 					   metrics->next_user);
 	context =
 		AllocSetContextCreate(CurrentMemoryContext, "dashie dashboards", ALLOCSET_DEFAULT_SIZES);
-	dashie_query_begin();
-	nrows = metrics_query(metrics, "SELECT first, ids, users, shared FROM dashie.dashboard_number",
-						  0, NULL, NULL);
-	dashie_query_types(lengthof(types), types);
-	for (uint64 row = 0; row < nrows; row++)
+	rel =
+		dashie_relation_open(metrics_table("dashboard_number"), AccessShareLock, ACL_SELECT, false);
+	dashie_relation_columns(rel, columns, lengthof(columns));
+	scan = dashie_scan_begin(rel, metrics->snapshot);
+	while (dashie_scan_next(scan))
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
-		int32 block;
+		int32 block = load_block(metrics, scan, columns);
 
-		load_block(metrics, row);
-		block = DatumGetInt32(dashie_field(row, 1, NULL)) / BLOCK_NUMBERS;
 		MemoryContextSwitchTo(metrics->context);
 		metrics->dashboard_blocks = bms_add_member(metrics->dashboard_blocks, block);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);
 	}
-	dashie_query_end();
+	dashie_scan_end(scan);
+	table_close(rel, NoLock);
 	MemoryContextDelete(context);
 	metrics->first_new_dashboard = metrics->unsettled_dashboard = metrics->next_dashboard;
 }

@@ -374,6 +374,24 @@ look_at_users(Metrics *metrics)
 }
 
 /*
+ * numbers_prepare runs the queries whose results numbers_load() needs: what is
+ * left then can be done while parallel workers run.
+ */
+void
+numbers_prepare(Metrics *metrics)
+{
+	MemoryContext old;
+
+	if (metrics->prepared)
+		return;
+	old = MemoryContextSwitchTo(metrics->context);
+	numbers_bounds(metrics);
+	conversions_read(metrics);
+	metrics->prepared = true;
+	MemoryContextSwitchTo(old);
+}
+
+/*
  * numbers_load reads what is known of users and dashboards and looks at every
  * user once.  Changes stay in memory until numbers_store().
  */
@@ -384,14 +402,14 @@ numbers_load(Metrics *metrics)
 
 	if (metrics->users_loaded)
 		return;
+	numbers_prepare(metrics);
 	old = MemoryContextSwitchTo(metrics->context);
-	numbers_bounds(metrics);
 	id_index_init(&metrics->users, metrics->context, metrics->next_user);
 	load_user_numbers(metrics);
 	metrics->inserted_below = metrics->next_user;
 	countries_load(metrics);
 	look_at_users(metrics);
-	conversions_load(metrics);
+	conversions_apply(metrics);
 	metrics->users_loaded = true;
 	MemoryContextSwitchTo(old);
 }

@@ -126,17 +126,26 @@ insert_users(Metrics *metrics)
 
 /*
  * numbers_may_insert says whether numbers_insert() may be used: not where the
- * tables' owner has added what that would pass by, nor where users who have left
- * must give way first.
+ * tables' owner has added what that would pass by.
  */
 bool
-numbers_may_insert(Metrics *metrics)
+numbers_may_insert(void)
 {
 	DashieArrays rows;
 
 	dashie_arrays_init(&rows, user_types, lengthof(user_types), 1);
-	return count_changed(metrics) == 0 && dashboards_may_insert() &&
+	return dashboards_may_insert() &&
 		   dashie_bulk_may_insert(metrics_table("user_number"), user_columns, &rows);
+}
+
+/*
+ * numbers_have_changed says whether rows of users are to be updated: those who
+ * have left must give way before new ones are inserted.
+ */
+bool
+numbers_have_changed(const Metrics *metrics)
+{
+	return count_changed(metrics) > 0;
 }
 
 /*
