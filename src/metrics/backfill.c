@@ -80,7 +80,7 @@ metrics_absorb_marks_of_night(Metrics *metrics, const JobStep *step, DateADT to)
 	DateADT from = Max(metrics_first_page_day(to + 1), to - 2 * NIGHT_DAYS + 1);
 
 	if (step->number == 0 && from <= to)
-		metrics_absorb_marks_for(metrics, from, to, false);
+		metrics_absorb_marks_for(metrics, from, to, false, NIGHT_DAYS);
 	else
 		metrics_absorb_marks(metrics);
 }

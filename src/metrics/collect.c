@@ -261,6 +261,17 @@ end_collector(Collector *collector)
 	MemoryContextDelete(collector->context);
 }
 
+/* Whether a worker could be worth it at all. */
+static bool
+may_pay(Oid sessions)
+{
+	Relation rel = dashie_relation_open(sessions, AccessShareLock, ACL_SELECT, false);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, NoLock);
+	return parallel_workers_for(blocks) > 0;
+}
+
 /* The first of the last wanted days that are one pass; ndays where none is wanted. */
 static int
 last_pass(int ndays, const bool *wanted)
@@ -293,7 +304,7 @@ collect_ahead(Metrics *metrics, DateADT first_day, int ndays, const bool *wanted
 	MemoryContext old;
 	bool whole_table;
 
-	if (!OidIsValid(metrics->sessions_rel) || first == ndays)
+	if (!OidIsValid(metrics->sessions_rel) || first == ndays || !may_pay(metrics->sessions_rel))
 		return;
 	collector =
 		begin_collector(metrics, first_day + first, ndays - first, wanted + first, &whole_table);
@@ -339,14 +350,28 @@ collect_ahead_end(Metrics *metrics)
 
 /* The days that were read ahead, if they are those that begin here. */
 static Collector *
-take_ahead(Metrics *metrics, DateADT first_day, int ndays)
+take_ahead(Metrics *metrics, DateADT first_day, int ndays, const bool *wanted)
 {
 	Collector *collector = metrics->ahead;
 
 	if (collector == NULL || collector->first_day != first_day || collector->stretch.ndays > ndays)
 		return NULL;
 	metrics->ahead = NULL;
+	/* days are added to those that were known to be needed, and none is struck out */
+	for (int i = 0; i < collector->stretch.ndays; i++)
+		Assert(wanted[i] || !collector->wanted[i]);
 	return collector;
+}
+
+/* What is about to be read in another way need not be kept. */
+static void
+forget_ahead(Metrics *metrics, const Collector *instead)
+{
+	const Collector *ahead = metrics->ahead;
+
+	if (ahead != NULL && ahead->first_day < instead->first_day + instead->stretch.ndays &&
+		instead->first_day < ahead->first_day + ahead->stretch.ndays)
+		collect_ahead_end(metrics);
 }
 
 /*
@@ -369,7 +394,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 	int count = 0;
 
 	numbers_prepare(metrics);
-	collector = take_ahead(metrics, heads[0].day, ndays);
+	collector = take_ahead(metrics, heads[0].day, ndays, wanted);
 	if (collector != NULL)
 		MemoryContextSwitchTo(collector->context);
 	else
@@ -377,6 +402,7 @@ collect_stretch(Metrics *metrics, const DayPage *heads, int ndays, bool *wanted,
 		bool whole_table;
 
 		collector = begin_collector(metrics, heads[0].day, ndays, wanted, &whole_table);
+		forget_ahead(metrics, collector);
 		MemoryContextSwitchTo(collector->context);
 		if (whole_table)
 			read_table(collector, insert != NULL);

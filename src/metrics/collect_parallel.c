@@ -44,9 +44,9 @@
 #define KEY_TASK_QUEUES 5
 
 /*
- * Of all queues together, with up to 16 workers.  With two each has room for a day of
- * some tens of thousands of sessions: who must wait for room is woken for each
- * part of a message.  Where shared memory is limited to 64 MB, as in a container,
+ * Of all queues together, with up to 32 workers.  With two each has room for a day of
+ * some tens of thousands of sessions, or for what is read while the users are looked
+ * at: who must wait for room is woken for each part of a message.  Where shared memory is limited to 64 MB, as in a container,
  * others have room too.
  */
 #define QUEUES_BYTES (16 * 1024 * 1024)
@@ -59,8 +59,10 @@ typedef struct SharedCollect
 {
 	Oid sessions_rel;
 	int ndays;
+	int32 expected_users;
 	bool by_blocks;	  /* KEY_SCAN is a set of blocks, not a scan of the whole table */
-	Size queue_bytes; /* of each worker's two queues */
+	Size queue_bytes; /* of each worker's queue to the leader */
+	Size task_bytes;  /* of the one from it */
 } SharedCollect;
 
 typedef enum MessageKind
@@ -308,7 +310,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	Session *batch = palloc0(SESSION_BATCH * sizeof(Session));
 	int n = 0;
 	shm_mq *queue = (shm_mq *) (queues + ParallelWorkerNumber * shared->queue_bytes);
-	shm_mq *task_queue = (shm_mq *) (task_queues + ParallelWorkerNumber * shared->queue_bytes);
+	shm_mq *task_queue = (shm_mq *) (task_queues + ParallelWorkerNumber * shared->task_bytes);
 	shm_mq_handle *tasks;
 	DashieScan *scan;
 
@@ -319,9 +321,11 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	old = MemoryContextSwitchTo(context);
 	worker->stretch.ndays = shared->ndays;
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
-	worker->users = room_for(NULL, 0, &worker->users_size, sizeof(UserMet));
-	id_index_init(&worker->user_index, CurrentMemoryContext, 0);
-	dashboard_map_init(&worker->dashboards, CurrentMemoryContext, 0, 0);
+	worker->users_size = shared->expected_users + 1;
+	worker->users = palloc_extended(worker->users_size * sizeof(UserMet), MCXT_ALLOC_HUGE);
+	id_index_init(&worker->user_index, CurrentMemoryContext, shared->expected_users);
+	dashboard_map_init(&worker->dashboards, CurrentMemoryContext, shared->expected_users,
+					   shared->expected_users);
 	worker->new_users.header.kind = MESSAGE_USERS;
 	worker->new_dashboards.header.kind = MESSAGE_DASHBOARDS;
 	worker->rows.header.kind = MESSAGE_ROWS;
@@ -505,9 +509,22 @@ read_share(Collector *collector)
 	dashie_scan_end(scan);
 }
 
+/* About how many users a worker will meet: in the whole table nearly all. */
+static int32
+expected_users(Collector *collector, const DashieBlocks *blocks)
+{
+	Relation rel = collector->reader.rel;
+	double rows = Max(rel->rd_rel->reltuples, 0);
+
+	if (blocks != NULL)
+		rows *= (double) dashie_blocks_count(blocks) / Max(blocks->size, 1);
+	return (int32) Min(rows, numbers_expected(collector->metrics));
+}
+
 /*
  * collect_parallel_begin lets up to nworkers workers begin to read the table,
- * or the given blocks of it; it is right also when none of them can be had.
+ * or the given blocks of it, for which no pages will be asked of them; it is right
+ * also when none of them can be had.
  * The parallel part lasts until collect_parallel_end(): up to there nothing may
  * be written but what collect_tasks.c says.
  */
@@ -520,7 +537,9 @@ collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *b
 	Size scan_size = blocks != NULL ? dashie_blocks_shared_bytes(blocks)
 									: table_parallelscan_estimate(rel, snapshot);
 	Size queue_bytes = BUFFERALIGN(Max(QUEUES_BYTES / (2 * nworkers), MIN_QUEUE_BYTES));
+	Size task_bytes = blocks != NULL ? BUFFERALIGN(MIN_QUEUE_BYTES) : queue_bytes;
 	Size queues_size = mul_size(nworkers, queue_bytes);
+	Size task_queues_size = mul_size(nworkers, task_bytes);
 	ParallelContext *context;
 	SharedCollect *shared;
 	TimestampTz *starts;
@@ -536,15 +555,17 @@ collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *b
 	shm_toc_estimate_chunk(&context->estimator, starts_size);
 	shm_toc_estimate_chunk(&context->estimator, scan_size);
 	shm_toc_estimate_chunk(&context->estimator, queues_size);
-	shm_toc_estimate_chunk(&context->estimator, queues_size);
+	shm_toc_estimate_chunk(&context->estimator, task_queues_size);
 	shm_toc_estimate_keys(&context->estimator, 5);
 	InitializeParallelDSM(context);
 
 	shared = shm_toc_allocate(context->toc, sizeof(SharedCollect));
 	shared->sessions_rel = RelationGetRelid(rel);
 	shared->ndays = collector->stretch.ndays;
+	shared->expected_users = expected_users(collector, blocks);
 	shared->by_blocks = blocks != NULL;
 	shared->queue_bytes = queue_bytes;
+	shared->task_bytes = task_bytes;
 	shm_toc_insert(context->toc, KEY_SHARED, shared);
 	starts = shm_toc_allocate(context->toc, starts_size);
 	memcpy(starts, collector->stretch.starts, starts_size);
@@ -557,7 +578,7 @@ collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *b
 	shm_toc_insert(context->toc, KEY_SCAN, shared_scan);
 	queues = shm_toc_allocate(context->toc, queues_size);
 	shm_toc_insert(context->toc, KEY_QUEUES, queues);
-	task_queues = shm_toc_allocate(context->toc, queues_size);
+	task_queues = shm_toc_allocate(context->toc, task_queues_size);
 	shm_toc_insert(context->toc, KEY_TASK_QUEUES, task_queues);
 
 	/* without a segment of shared memory there are no workers to use it */
@@ -569,7 +590,7 @@ collect_parallel_begin(Collector *collector, int nworkers, const DashieBlocks *b
 	{
 		Inbox *inbox = &collector->inboxes[i];
 		shm_mq *queue = shm_mq_create(queues + i * queue_bytes, queue_bytes);
-		shm_mq *task_queue = shm_mq_create(task_queues + i * queue_bytes, queue_bytes);
+		shm_mq *task_queue = shm_mq_create(task_queues + i * task_bytes, task_bytes);
 
 		shm_mq_set_receiver(queue, MyProc);
 		inbox->queue = shm_mq_attach(queue, context->seg, NULL);

@@ -191,7 +191,7 @@ dashie_refresh_daily_metrics(PG_FUNCTION_ARGS)
 				 errhint("Refresh from %s on; or pass force => true to count only what is left.",
 						 dashie_day_text(metrics->first_open_day))));
 
-	metrics_absorb_marks_for(metrics, from, to, force);
+	metrics_absorb_marks_for(metrics, from, to, force, PG_INT32_MAX);
 	computed = MemoryContextAllocZero(metrics->context, to - from + 1);
 	metrics_bring_up(metrics, from, to, force, false, &more, computed);
 	changed = daily_write_rows(metrics, daily, from, to, computed);

@@ -224,18 +224,20 @@ absorb_heartbeats(Metrics *metrics)
 
 /*
  * Lets a worker begin to read those of the days that are needed, as far as is
- * known before the users were looked at.
+ * known before the users were looked at; unless they are more than "most".
  */
 static void
-read_ahead(Metrics *metrics, DateADT from, DateADT to, bool force)
+read_ahead(Metrics *metrics, DateADT from, DateADT to, bool force, int most)
 {
 	int ndays = to - from + 1;
 	bool *needed = palloc(ndays * sizeof(bool));
 	DayPage *heads = pages_load(metrics, from, to, false);
+	int count = 0;
 
 	for (int i = 0; i < ndays; i++)
-		needed[i] = metrics_day_needed(metrics, &heads[i], force);
-	collect_ahead(metrics, from, ndays, needed);
+		count += needed[i] = metrics_day_needed(metrics, &heads[i], force);
+	if (count <= most)
+		collect_ahead(metrics, from, ndays, needed);
 	pfree(heads);
 	pfree(needed);
 }
@@ -248,17 +250,17 @@ void
 metrics_absorb_marks(Metrics *metrics)
 {
 	/* no days */
-	metrics_absorb_marks_for(metrics, 0, -1, false);
+	metrics_absorb_marks_for(metrics, 0, -1, false, 0);
 }
 
 /*
- * metrics_absorb_marks_for is for who will bring up these days next: a worker may
- * read their sessions while the users are looked at.  In the first run of all
- * the users are not looked at yet, but when the sessions are read, or at the
- * latest when the rows of the days are written.
+ * metrics_absorb_marks_for is for who will bring up at once those of [from, to] that are
+ * needed, if they are no more than "most": a worker may read their sessions while
+ * the users are looked at.  In the first run of all the users are not looked at
+ * yet, but when the sessions are read, or when somebody asks for them.
  */
 void
-metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force)
+metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force, int most)
 {
 	MemoryContext old = MemoryContextSwitchTo(metrics->context);
 
@@ -267,7 +269,7 @@ metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force)
 	if (metrics->has_last_pass || from > to)
 	{
 		if (from <= to)
-			read_ahead(metrics, from, to, force);
+			read_ahead(metrics, from, to, force, most);
 		numbers_load(metrics);
 		collect_ahead_read(metrics);
 		users_recount(metrics);

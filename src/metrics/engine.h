@@ -196,7 +196,8 @@ extern void metrics_close(Metrics *metrics);
 extern Oid metrics_table(const char *name); /* dashie.<name>, 55000 if missing */
 extern void metrics_load_retention_floor(Metrics *metrics);
 extern void metrics_absorb_marks(Metrics *metrics);
-extern void metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force);
+extern void
+metrics_absorb_marks_for(Metrics *metrics, DateADT from, DateADT to, bool force, int most);
 extern DateADT metrics_first_day(Metrics *metrics);
 extern DateADT metrics_first_page_day(DateADT otherwise);
 extern void metrics_reject_future(const Metrics *metrics, const char *argument, DateADT day);
@@ -209,6 +210,7 @@ extern void absorb_ranges(Metrics *metrics, MarkKind kind);
 extern bool metrics_marked(Metrics *metrics, MarkKind kind, DateADT from, DateADT to, bool *days);
 
 /* number_load.c, number_store.c */
+extern int32 numbers_expected(Metrics *metrics);
 extern void numbers_prepare(Metrics *metrics);
 extern void numbers_load(Metrics *metrics);
 extern void numbers_bounds(Metrics *metrics); /* the counters and max_user, max_dashboard alone */

@@ -7,6 +7,7 @@
 
 #include "utils/builtins.h"
 
+#include "common/compat.h"
 #include "metrics/number_block.h"
 
 void

@@ -186,8 +186,11 @@ numbers_settle_dashboards(Metrics *metrics)
 	id_index_init(&index, CurrentMemoryContext, metrics->next_dashboard - since);
 	for (int32 number = since; number < metrics->next_dashboard; number++)
 	{
-		int32 first = id_index_get(&index, &entries[number].id, by_number);
+		int32 first;
 
+		if (number + PREFETCH_AHEAD < metrics->next_dashboard)
+			id_index_prefetch(&index, &entries[number + PREFETCH_AHEAD].id);
+		first = id_index_get(&index, &entries[number].id, by_number);
 		if (first != 0)
 			entries[number].first = first;
 		else

@@ -140,7 +140,6 @@ load_user_numbers(Metrics *metrics)
 	DashieScan *scan;
 
 	dashie_relation_columns(rel, columns, lengthof(columns));
-	numbers_presize(metrics, Min(metrics->next_user, PG_INT32_MAX - 1 - NEW_USERS) + NEW_USERS);
 	scan = dashie_scan_begin(rel, metrics->snapshot);
 	dashie_scan_want(scan, columns, lengthof(columns));
 	while (dashie_scan_next(scan))
@@ -374,8 +373,31 @@ look_at_users(Metrics *metrics)
 }
 
 /*
- * numbers_prepare runs the queries whose results numbers_load() needs: what is
- * left then can be done while parallel workers run.
+ * numbers_expected is about how many users there will be, for the size of what is
+ * made for each: none is lost if there are more.
+ */
+int32
+numbers_expected(Metrics *metrics)
+{
+	Relation rel = dashie_relation_open(dashie_relation_oid("auth", "users"), AccessShareLock,
+										ACL_SELECT, false);
+	double rows = Min(Max(rel->rd_rel->reltuples, 0),
+					  (double) RelationGetNumberOfBlocks(rel) * ROWS_PER_BLOCK);
+
+	table_close(rel, NoLock);
+	return (int32) Min(Max(rows, metrics->next_user) + NEW_USERS, PG_INT32_MAX - 1);
+}
+
+static void
+lock_table(Oid relid)
+{
+	table_close(dashie_relation_open(relid, AccessShareLock, ACL_SELECT, false), NoLock);
+}
+
+/*
+ * numbers_prepare locks what numbers_load() reads and runs the queries whose results
+ * it needs: what is left then can be done while parallel workers run.  auth.users
+ * comes before what refers to it, user_sessions as well, as for who truncates them all.
  */
 void
 numbers_prepare(Metrics *metrics)
@@ -386,6 +408,9 @@ numbers_prepare(Metrics *metrics)
 		return;
 	old = MemoryContextSwitchTo(metrics->context);
 	numbers_bounds(metrics);
+	lock_table(metrics_table("user_number"));
+	lock_table(metrics_table("user_country"));
+	lock_table(dashie_relation_oid("auth", "users"));
 	conversions_read(metrics);
 	metrics->prepared = true;
 	MemoryContextSwitchTo(old);
@@ -399,12 +424,15 @@ void
 numbers_load(Metrics *metrics)
 {
 	MemoryContext old;
+	int32 expected;
 
 	if (metrics->users_loaded)
 		return;
 	numbers_prepare(metrics);
 	old = MemoryContextSwitchTo(metrics->context);
-	id_index_init(&metrics->users, metrics->context, metrics->next_user);
+	expected = numbers_expected(metrics);
+	id_index_init(&metrics->users, metrics->context, expected);
+	numbers_presize(metrics, expected);
 	load_user_numbers(metrics);
 	metrics->inserted_below = metrics->next_user;
 	countries_load(metrics);
