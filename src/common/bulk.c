@@ -24,7 +24,7 @@
 #include "common/compat.h"
 #include "common/relation.h"
 
-#define ROWS_AT_ONCE 1000
+#define ROWS_AT_ONCE 128
 
 /* attnums[i] is where column i of the rows goes; false if that is not all there is to it. */
 static bool

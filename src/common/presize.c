@@ -6,6 +6,7 @@
 
 #include "utils/memutils.h"
 
+#include "common/huge_pages.h"
 #include "common/presize.h"
 
 #define MIN_SIZE 1024
@@ -21,6 +22,7 @@ dashie_presize(MemoryContext context, void *array, int32 *size, int32 highest, S
 	new_size = Min(new_size, PG_INT32_MAX);
 	array = array == NULL ? MemoryContextAllocHuge(context, new_size * element)
 						  : repalloc_huge(array, new_size * element);
+	dashie_huge_pages((char *) array + old_size * element, (new_size - old_size) * element);
 	memset((char *) array + old_size * element, 0, (new_size - old_size) * element);
 	*size = (int32) new_size;
 	return array;

@@ -33,6 +33,7 @@
 
 #include "common/blocks.h"
 #include "common/compat.h"
+#include "common/huge_pages.h"
 #include "common/relation.h"
 #include "metrics/collect.h"
 #include "metrics/numbers.h"
@@ -323,6 +324,7 @@ dashie_collect_worker(dsm_segment *segment, shm_toc *toc)
 	worker->stretch.starts = shm_toc_lookup(toc, KEY_STARTS, false);
 	worker->users_size = shared->expected_users + 1;
 	worker->users = palloc_extended(worker->users_size * sizeof(UserMet), MCXT_ALLOC_HUGE);
+	dashie_huge_pages(worker->users, worker->users_size * sizeof(UserMet));
 	id_index_init(&worker->user_index, CurrentMemoryContext, shared->expected_users);
 	dashboard_map_init(&worker->dashboards, CurrentMemoryContext, shared->expected_users,
 					   shared->expected_users);

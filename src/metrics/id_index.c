@@ -10,6 +10,7 @@
 #include "port/pg_bitutils.h"
 #include "utils/memutils.h"
 
+#include "common/huge_pages.h"
 #include "metrics/id_index.h"
 
 #define MIN_SLOTS 1024
@@ -20,8 +21,8 @@ make_slots(IdIndex *index, uint64 size)
 	if (size > (uint64) PG_UINT32_MAX + 1)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("too many ids for an index of them")));
-	index->slots = MemoryContextAllocExtended(index->context, size * sizeof(IndexedId),
-											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	index->slots = dashie_huge_alloc(index->context, size * sizeof(IndexedId), &index->chunk);
+	memset(index->slots, 0, size * sizeof(IndexedId));
 	index->mask = (uint32) (size - 1);
 }
 
@@ -39,10 +40,18 @@ id_index_init(IdIndex *index, MemoryContext context, uint32 expected)
 	make_slots(index, pg_nextpower2_64(Max((uint64) expected * 2, MIN_SLOTS)));
 }
 
+void
+id_index_free(IdIndex *index)
+{
+	pfree(index->chunk);
+	index->slots = NULL;
+}
+
 static void
 grow(IdIndex *index)
 {
 	IndexedId *old = index->slots;
+	void *chunk = index->chunk;
 	uint64 size = (uint64) index->mask + 1;
 
 	make_slots(index, size * 2);
@@ -56,7 +65,7 @@ grow(IdIndex *index)
 			at = (at + 1) & index->mask;
 		index->slots[at] = old[i];
 	}
-	pfree(old);
+	pfree(chunk);
 }
 
 void

@@ -28,6 +28,7 @@ typedef struct IndexedId
 typedef struct IdIndex
 {
 	IndexedId *slots;
+	void *chunk; /* of memory that they lie in */
 	uint32 mask;
 	uint32 used;
 	uint64 seed;
@@ -42,6 +43,7 @@ typedef struct IdEntries
 } IdEntries;
 
 extern void id_index_init(IdIndex *index, MemoryContext context, uint32 expected);
+extern void id_index_free(IdIndex *index);
 /* Leads to the number from now on, whatever the id led to; the entry has the id. */
 extern void id_index_put(IdIndex *index, const pg_uuid_t *id, IdEntries entries, int32 number);
 

@@ -13,6 +13,7 @@
 
 #include "utils/memutils.h"
 
+#include "common/huge_pages.h"
 #include "metrics/engine.h"
 #include "metrics/numbers.h"
 
@@ -29,13 +30,15 @@ numbers_presize(Metrics *metrics, int32 highest)
 {
 	Size old_size = metrics->by_number_size;
 	Size size = Max((Size) highest + 1, old_size + old_size / 2);
-	char *memory;
+	void *memory;
+	void *chunk;
 	UserEntry *users;
 
 	if (highest < metrics->by_number_size)
 		return;
 	size = Min(size, PG_INT32_MAX);
-	memory = MemoryContextAllocHuge(metrics->context, size * sizeof(UserEntry) + ENTRY_ALIGNMENT);
+	memory =
+		dashie_huge_alloc(metrics->context, size * sizeof(UserEntry) + ENTRY_ALIGNMENT, &chunk);
 	users = (UserEntry *) TYPEALIGN(ENTRY_ALIGNMENT, memory);
 	memset(users + old_size, 0, (size - old_size) * sizeof(UserEntry));
 	if (old_size > 0)
@@ -43,7 +46,7 @@ numbers_presize(Metrics *metrics, int32 highest)
 		memcpy(users, metrics->by_number, old_size * sizeof(UserEntry));
 		pfree(metrics->by_number_memory);
 	}
-	metrics->by_number_memory = memory;
+	metrics->by_number_memory = chunk;
 	metrics->by_number = users;
 	metrics->by_number_size = (int32) size;
 }

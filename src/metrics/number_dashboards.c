@@ -218,7 +218,7 @@ numbers_settle_dashboards(Metrics *metrics)
 		if (first != number)
 			metrics->dashboards_shared = true;
 	}
-	pfree(index.slots);
+	id_index_free(&index);
 	metrics->unsettled_dashboard = metrics->next_dashboard;
 }
 
