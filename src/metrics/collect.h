@@ -1,10 +1,10 @@
 /*
  * collect.h
  *		What the files that read sessions into pages share:
- *		collect.c			one pass: who reads, how much memory it may take
+ *		collect.c			one pass: who reads, when, how much memory it may take
  *		collect_session.c	what a session's row says, and where it goes
  *		collect_range.c		the rows of a short stretch, found through indexes
- *		collect_parallel.c	the same pass divided among parallel workers
+ *		collect_parallel.c	either of these by parallel workers
  *		collect_day.c		a day's rows become entries and sets
  *		collect_page.c		these, and what was stored of the day, become its page
  *		collect_tasks.c		the pages of new days divided among the same workers

@@ -1,9 +1,10 @@
 /*
  * collect_parallel.c
- *		The reading of a large table divided among parallel workers.
+ *		The reading of a large table, or of many of its blocks, by parallel workers.
  *
- * The blocks of the table are shared out by PostgreSQL's parallel scan; the
- * leader reads its share too.  A worker runs as the same user, with the same
+ * The blocks of the table are shared out by PostgreSQL's parallel scan, those of
+ * a part of it by turns (common/blocks.c); the leader reads its share too, once it
+ * knows the users.  A worker runs as the same user, with the same
  * snapshot and settings, and checks the table again before it reads.  It knows
  * nothing of users: it calls each by the order in which it met them, and sends
  * to the leader, through a queue each,
