@@ -33,10 +33,12 @@ sub bench
 		'active users of 30 days by country',
 		'active users of 30 days',
 		'a night in which 200 sessions of the last 10 days ended',
-		'a night after 3,000 sessions')
+		'a night after 3,000 sessions, in turn')
 	{
 		like($out, qr/^\| \Q$what\E \| dashie[^|]* \| [0-9.]+ \| [0-9.]+ to [0-9.]+ \| 1 \|/m, "the table has: $what");
 	}
+	like($out, qr/^\| a night after 6,000 sessions, in turn \| dashie .*[0-9.] times that a night after 3,000 sessions, in turn \|$/m,
+		'nights over different histories are beside each other');
 	like($out, qr/^\|  \| best SQL, from the rows \| [0-9.]+ \| .* \| equal \|$/m, 'a peer has its ratio and result');
 	like($out, qr/^\| dashie\.day_page \| [0-9.]+ \| [0-9.]+ \| \d+ \|$/m, 'bytes are told');
 }

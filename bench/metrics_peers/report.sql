@@ -26,11 +26,15 @@ FROM taken AS t
 LEFT JOIN base AS b ON b.section = t.section AND b.run = t.run
 GROUP BY t.section, t.peer;
 
--- The nights of dashie over histories of different lengths, beside each other
-UPDATE line SET note = format('%s times that %s', round((line.middle / least.middle)::numeric, 2), least.section)
-FROM (SELECT * FROM line WHERE peer = 'dashie' AND section LIKE 'a night after %'
-	ORDER BY regexp_replace(section, '\D', '', 'g')::bigint LIMIT 1) AS least
-WHERE line.peer = 'dashie' AND line.section LIKE 'a night after %' AND line.section <> least.section;
+-- The nights of dashie over histories of different lengths, each beside that of the shortest in its run
+UPDATE line SET note = format('%s times that %s', round(beside.ratio::numeric, 2), beside.least)
+FROM (SELECT t.section, l.section AS least, percentile_cont(0.5) WITHIN GROUP (ORDER BY t.ms / l.ms) AS ratio
+	FROM taken AS t JOIN taken AS l USING (run, peer)
+	WHERE peer = 'dashie' AND t.section LIKE 'a night after %, in turn' AND t.section <> l.section
+		AND l.section = (SELECT section FROM line WHERE section LIKE 'a night after %, in turn'
+			ORDER BY regexp_replace(section, '\D', '', 'g')::bigint LIMIT 1)
+	GROUP BY t.section, l.section) AS beside
+WHERE line.peer = 'dashie' AND line.section = beside.section;
 
 SELECT format('| %s | %s | %s | %s to %s | %s | %s | %s | %s |',
 	CASE WHEN row_number() OVER w = 1 THEN section ELSE '' END, peer,
