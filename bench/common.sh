@@ -70,3 +70,73 @@ settled() {
 		sleep 0.02
 	done
 }
+
+# What follows is for benchmarks of the application app_owner's database $database,
+# whose times and notes bench/report.sql makes a table of; $run counts the runs.
+
+# sql ROLE PSQL-OPTION...: in the database of the history that is measured
+sql() {
+	local role=$1
+	shift
+	as_server "$BINDIR/psql" -XqU "$role" -d "$database" -v ON_ERROR_STOP=1 "$@"
+}
+
+# value QUERY: of one value
+value() {
+	sql app_owner -Atc "SET timezone = 'UTC'" -c "$1"
+}
+
+# note SECTION PEER TEXT: what the table says about a peer's result
+note() {
+	printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$WORK/notes.tsv"
+}
+
+# milliseconds: the sum of what psql says that each statement took
+milliseconds() {
+	awk '/^Time: / { sum += $2 } END { printf "%.3f", sum }'
+}
+
+# timed SECTION PEER FILE PSQL-OPTION...: a script of bench/ in a session of its own
+timed() {
+	local section=$1 peer=$2 file=$3 ms before
+	shift 3
+	settled
+	before=$(cpu)
+	sql app_owner "$@" -c "SET timezone = 'UTC'" -c '\timing on' -f "$WORK/bench/$file" >"$WORK/timed.out"
+	ms=$(milliseconds <"$WORK/timed.out")
+	settled
+	before=$(($(cpu) - before))
+	printf '%s\t%s\t%d\t%s\t%s\n' "$section" "$peer" "$run" "$ms" "$before" >>"$WORK/times.tsv"
+	say "$section: $peer: ${ms%.*} ms, $before ms of CPU"
+}
+
+# asked SECTION PEER TIMES QUERY: the middle one of some times in one session,
+# the first of which is left out if there are more
+asked() {
+	local section=$1 peer=$2 times=$3 query=$4 ms
+	{
+		printf "SET timezone = 'UTC';\nSET work_mem = '256MB';\n\\\\timing on\n"
+		for _ in $(seq "$times"); do
+			printf '%s \\g /dev/null\n' "$query"
+		done
+	} >"$WORK/asked.sql"
+	sql app_owner -f "$WORK/asked.sql" >"$WORK/asked.out"
+	ms=$(awk '/^Time: / { print $2 }' "$WORK/asked.out" | tail -n +$((times > 1 ? 2 : 1)) | sort -n |
+		awk '{ t[NR] = $1 } END { print t[int((NR + 1) / 2)] }')
+	printf '%s\t%s\t%d\t%s\t\\N\n' "$section" "$peer" "$run" "$ms" >>"$WORK/times.tsv"
+	say "$section: $peer: $ms ms"
+}
+
+# equal_answers SECTION QUERY PEER QUERY...: the run fails where the answers differ
+equal_answers() {
+	local section=$1 expected answer
+	expected=$(value "$2")
+	shift 2
+	while [ $# -gt 0 ]; do
+		answer=$(value "$2")
+		[ "$answer" = "$expected" ] && [ -n "$answer" ] || fail "$section: the answer of \"$1\" differs from dashie's"
+		note "$section" "$1" equal
+		compared=$((compared + 1))
+		shift 2
+	done
+}

@@ -1,6 +1,6 @@
 -- The rows of the table, in the order in which things were measured. Variables:
--- the files of times and notes, and what to say of TimescaleDB. A ratio is the
--- middle one of the ratios within each run: what disturbed a run disturbed both.
+-- the files of times and notes. A ratio is the middle one of the ratios within
+-- each run: what disturbed a run disturbed both.
 -- Where no way is called "dashie", the one that begins so is 1.
 CREATE TEMP TABLE taken (number serial, section text, peer text, run integer, ms double precision, cpu double precision);
 CREATE TEMP TABLE noted (number serial, section text, peer text, note text);
@@ -47,4 +47,3 @@ FROM (SELECT *, min(number) OVER (PARTITION BY section) AS place FROM line) AS n
 	LATERAL (SELECT CASE WHEN middle < 20 THEN 2 ELSE 0 END AS digits) AS d
 WINDOW w AS (PARTITION BY place ORDER BY NOT is_base, middle DESC)
 ORDER BY place, row_number() OVER w;
-SELECT format('| | TimescaleDB continuous aggregate | | | | | | not measured: %s |', :'timescale');
