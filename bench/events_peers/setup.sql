@@ -1,4 +1,4 @@
--- Events of the days before today: users who come often and seldom, ten widgets, some more used than others.
+-- Events of the days before today: users alike, whose events self-joins can still pair; ten widgets, some more used than others.
 CREATE EXTENSION dashie;
 SET client_min_messages = warning;
 SET timezone = 'UTC';
@@ -20,7 +20,7 @@ SELECT md5('user' || e.person)::uuid, md5('session' || e.person)::uuid,
 	(ARRAY['view', 'view', 'view', 'click', 'focus', 'active', 'configure'])[1 + floor(7 * e.kind)::int],
 	CASE WHEN e.n % 3 = 0 THEN jsonb_build_object('source', 'touch', 'x', e.n % 1920, 'y', e.n % 1080) END, e.n % 600,
 	date_trunc('day', now()) - :days * interval '1 day' + (e.n / :events::double precision) * :days * interval '1 day'
-FROM (SELECT n, floor(:users * power(peer.share('person', n), 2))::int AS person, peer.share('widget', n) AS widget, peer.share('kind', n) AS kind
+FROM (SELECT n, floor(:users * peer.share('person', n))::int AS person, peer.share('widget', n) AS widget, peer.share('kind', n) AS kind
 	FROM generate_series(0, :events - 1) AS n) AS e;
 
 -- What the peers need not look for themselves: the range
