@@ -24,6 +24,7 @@
 #include "common/compat.h"
 #include "common/relation.h"
 
+/* Some pages of rows.  Each takes a slot, which a call makes and the resource owner remembers. */
 #define ROWS_AT_ONCE 128
 
 /* attnums[i] is where column i of the rows goes; false if that is not all there is to it. */

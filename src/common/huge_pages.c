@@ -4,8 +4,8 @@
  *
  * An array of megabytes that is visited anywhere costs, beside the wait for its
  * memory, a look for the place of each small page; and each page an interrupt
- * when it is first touched.  Where the kernel has transparent huge pages for those
- * who ask (Debian's default), asking takes a twelfth off a backfill.
+ * when it is first touched.  The kernel may have transparent huge pages for those
+ * who ask (madvise in /sys/kernel/mm/transparent_hugepage/enabled).
  */
 #include "postgres.h"
 
