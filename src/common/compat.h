@@ -52,12 +52,8 @@
 /* 16 renamed what says where a relation's file is */
 #if PG_VERSION_NUM >= 160000
 #define dashie_relation_file(rel) ((rel)->rd_locator.relNumber)
-#define dashie_read_recent_buffer(rel, block, buffer) \
-	ReadRecentBuffer((rel)->rd_locator, MAIN_FORKNUM, (block), (buffer))
 #else
 #define dashie_relation_file(rel) ((rel)->rd_node.relNode)
-#define dashie_read_recent_buffer(rel, block, buffer) \
-	ReadRecentBuffer((rel)->rd_node, MAIN_FORKNUM, (block), (buffer))
 #endif
 
 /* 18 added the instrumentation argument */

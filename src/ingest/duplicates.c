@@ -42,12 +42,17 @@
 #include "common/setting.h"
 #include "ingest/ingest.h"
 
+/* Ids that are looked for at least, for a note of the partition to be asked. */
+#define NOTED_BATCH 32
+
 /* The ids that are still looked for, ascending; of equal ones the one that was sent first. */
 typedef struct Wanted
 {
 	IdSlot *ids;
 	int nids;
-	int *found; /* places in "ids" */
+	IdSlot *doubtful; /* room for those that a note does not rule out */
+	int *found;		  /* places in "ids" */
+	int leaves;		  /* that the last look into an index led to */
 } Wanted;
 
 static int
@@ -78,6 +83,7 @@ collect_ids(EventBatch *const *batches, int nbatches)
 			if (!event->own_id)
 				continue;
 			wanted.ids[wanted.nids].key = id_key(&event->id);
+			wanted.ids[wanted.nids].hash = id_hash(event->id.data);
 			wanted.ids[wanted.nids].order = wanted.nids;
 			wanted.ids[wanted.nids].event = event;
 			wanted.nids++;
@@ -86,6 +92,7 @@ collect_ids(EventBatch *const *batches, int nbatches)
 	for (int i = 1; i < wanted.nids; i++)
 		if (id_key_compare(&wanted.ids[i - 1].key, &wanted.ids[i].key) == 0)
 			wanted.ids[i].event->before = wanted.ids[i - 1].event;
+	wanted.doubtful = palloc_extended(Max(wanted.nids, 1) * sizeof(IdSlot), MCXT_ALLOC_HUGE);
 	wanted.found = palloc(Max(wanted.nids, 1) * sizeof(int));
 	return wanted;
 }
@@ -182,27 +189,22 @@ none_in_known_index(Wanted *wanted, Oid partition)
 		return false;
 	/* with the lock came the news of what has changed */
 	none = known_index(partition) == indexid &&
-		   ids_in_index(index, wanted->ids, wanted->nids, wanted->found) == 0;
+		   ids_in_index(index, wanted->ids, wanted->nids, wanted->found, &wanted->leaves) == 0;
 	relation_close(index, AccessShareLock);
 	return none;
 }
 
+/* Looks for ids in a partition, which the caller has locked. */
 static void
-look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
+look_in_partition(Wanted *wanted, Oid relid, Snapshot snapshot)
 {
 	DashieColumn id = {"id", UUIDOID, true, 0};
-	Relation rel;
+	uint64 changes = known_index_changes();
+	Relation rel = none_in_known_index(wanted, relid) ? NULL : try_relation_open(relid, NoLock);
 	Relation index = NULL;
-	uint64 changes;
 
-	LockRelationOid(relid, AccessShareLock);
-	changes = known_index_changes();
-	rel = none_in_known_index(wanted, relid) ? NULL : try_relation_open(relid, NoLock);
 	if (rel == NULL)
-	{
-		UnlockRelationOid(relid, AccessShareLock);
 		return;
-	}
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
 	{
 		dashie_relation_columns(rel, &id, 1);
@@ -213,7 +215,7 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 		int nfound;
 
 		know_index(relid, RelationGetRelid(index), changes);
-		nfound = ids_in_index(index, wanted->ids, wanted->nids, wanted->found);
+		nfound = ids_in_index(index, wanted->ids, wanted->nids, wanted->found, &wanted->leaves);
 		if (nfound > 0)
 			settle_visible(wanted, nfound, rel, index, snapshot);
 	}
@@ -221,7 +223,48 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 		look_with_sql(wanted, relid);
 	if (index != NULL)
 		index_close(index, AccessShareLock);
-	relation_close(rel, AccessShareLock);
+	relation_close(rel, NoLock);
+}
+
+/* Whether a note tells which ids the partition has, which the caller has locked. */
+static bool
+note_holds(IdNote *note, Oid relid)
+{
+	DashieColumn id = {"id", UUIDOID, true, 0};
+	Relation rel = try_relation_open(relid, NoLock);
+	bool holds;
+
+	if (rel == NULL)
+		return false;
+	if (rel->rd_rel->relkind == RELKIND_RELATION)
+		dashie_relation_columns(rel, &id, 1);
+	holds = id.attnum != 0 && id_note_holds(note, rel, id.attnum);
+	relation_close(rel, NoLock);
+	return holds;
+}
+
+/* Settles the ids that a partition has. */
+static void
+look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
+{
+	IdNote *note = wanted->nids >= NOTED_BATCH ? id_note(relid) : NULL;
+
+	LockRelationOid(relid, AccessShareLock);
+	if (note != NULL && note_holds(note, relid))
+	{
+		Wanted rest = {.ids = wanted->doubtful, .found = wanted->found};
+
+		rest.nids = id_note_doubtful(note, wanted->ids, wanted->nids, rest.ids);
+		if (rest.nids > 0)
+			look_in_partition(&rest, relid, snapshot);
+	}
+	else
+	{
+		look_in_partition(wanted, relid, snapshot);
+		if (note != NULL)
+			id_note_looked(note, wanted->leaves);
+	}
+	UnlockRelationOid(relid, AccessShareLock);
 	forget_settled(wanted);
 }
 
@@ -301,5 +344,6 @@ duplicates_find(Relation widget_analytics, EventBatch *const *batches, int nbatc
 	UnregisterSnapshot(snapshot);
 	pfree(chosen);
 	pfree(wanted.ids);
+	pfree(wanted.doubtful);
 	pfree(wanted.found);
 }

@@ -51,24 +51,15 @@
 #define dashie_bt_getroot(index) _bt_getroot((index), BT_READ)
 #endif
 
-/* Only where the compiler has it: a hint. */
-#ifdef __GNUC__
-#define prefetch(address) __builtin_prefetch(address)
-#else
-#define prefetch(address) ((void) 0)
-#endif
-
 /* A line of the processor's cache, or less than one. */
 #define LINE_BYTES 64
 
 /* Pages that are pinned ahead: a backend keeps track of eight pins with ease. */
 #define PAGES_AHEAD 4
+/* Entries that are asked for ahead where all are read. */
+#define ENTRIES_AHEAD 8
 /* Ids that are looked for in turns. */
 #define LOOKS_AT_ONCE 16
-/* Ids that must lead to a leaf for a note of it to be worth its room. */
-#define NOTED_IDS 4
-/* Ids that must be looked for, for notes to be worth theirs. */
-#define NOTED_BATCH 32
 /* Looks at places where evenly spread ids would be; after them the rest is halved. */
 #define GUESSES 4
 
@@ -80,7 +71,6 @@ typedef struct IdRun
 	int end;
 	uint64 low; /* what the page is for, by the first bytes of the ids */
 	uint64 high;
-	LeafNote *note; /* of the page, or NULL */
 } IdRun;
 
 /* One id on its way to its place on a leaf. */
@@ -297,23 +287,20 @@ settle_looks(IdLookup *lookup, Page page)
 
 /*
  * look_for looks for the ids of a run that come before "end" among the entries of
- * its leaf; not for those that the note, if there is one, knows not to be there.
+ * its leaf.
  */
 static void
-look_for(IdLookup *lookup, Page page, const IdRun *run, int end, const LeafNote *note)
+look_for(IdLookup *lookup, Page page, const IdRun *run, int end)
 {
 	OffsetNumber first = P_FIRSTDATAKEY(BTPageGetOpaque(page));
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
 
 	for (int place = run->begin; place < end; place++)
 	{
-		const IdKey *key = &lookup->ids[place].key;
 		IdLook *look = &lookup->looks[lookup->nlooks];
 
-		if (note != NULL && !leaf_note_may_have(note, key))
-			continue;
 		look->place = place;
-		look->key = key->high;
+		look->key = lookup->ids[place].key.high;
 		look->low = run->low;
 		look->high = run->high;
 		look->below = first - 1;
@@ -325,19 +312,6 @@ look_for(IdLookup *lookup, Page page, const IdRun *run, int end, const LeafNote 
 			settle_looks(lookup, page);
 	}
 	settle_looks(lookup, page);
-}
-
-/* Notes the ids of all entries of a leaf. */
-static void
-fill_note(Relation index, Page page, LeafNote *note)
-{
-	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	IdKey key;
-
-	for (OffsetNumber offset = P_FIRSTDATAKEY(BTPageGetOpaque(page)); offset <= last; offset++)
-		if (entry_key(index, page, offset, &key))
-			leaf_note_add(note, &key);
-	leaf_note_filled(note);
 }
 
 /* How many of the ids of a run are below the key, or with "equal" not above it. */
@@ -382,14 +356,13 @@ look_at_bound(IdLookup *lookup, Page page, IdRun *run)
  * leaves are for the page to the right.
  */
 static void
-look_on_leaf(IdLookup *lookup, Buffer buffer, Page page, IdRun *run)
+look_on_leaf(IdLookup *lookup, Page page, IdRun *run)
 {
 	BTPageOpaque opaque = BTPageGetOpaque(page);
 	OffsetNumber first = P_FIRSTDATAKEY(opaque);
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
 	int end = run->end;
 	int next;
-	LeafNoteState state = LEAF_NOTE_EMPTY;
 	IdKey key;
 
 	if (!P_RIGHTMOST(opaque) && entry_key(lookup->index, page, P_HIKEY, &key))
@@ -410,11 +383,7 @@ look_on_leaf(IdLookup *lookup, Buffer buffer, Page page, IdRun *run)
 			end = run->begin;
 		run->high = key.high;
 	}
-	if (run->note != NULL && end > run->begin)
-		state = leaf_note_visit(run->note, buffer);
-	if (state == LEAF_NOTE_TO_FILL)
-		fill_note(lookup->index, page, run->note);
-	look_for(lookup, page, run, end, state != LEAF_NOTE_EMPTY ? run->note : NULL);
+	look_for(lookup, page, run, end);
 	run->begin = next;
 	if (next < run->end && !lies_right(lookup->index, page, &lookup->ids[next].key))
 		look_at_bound(lookup, page, run);
@@ -447,7 +416,6 @@ look_on_inner(IdLookup *lookup, Page page, IdRun *run)
 		part->begin = run->begin;
 		part->low = run->low;
 		part->high = run->high;
-		part->note = NULL;
 		if (child > first && entry_key(lookup->index, page, child, &key))
 			part->low = key.high;
 		if (child < last && entry_key(lookup->index, page, child + 1, &key))
@@ -477,7 +445,7 @@ visit(IdLookup *lookup, Buffer buffer, IdRun *run)
 		if (!lies_right(lookup->index, page, &lookup->ids[run->begin].key))
 		{
 			if (P_ISLEAF(BTPageGetOpaque(page)))
-				look_on_leaf(lookup, buffer, page, run);
+				look_on_leaf(lookup, page, run);
 			else
 				look_on_inner(lookup, page, run);
 			if (run->begin == run->end)
@@ -486,31 +454,14 @@ visit(IdLookup *lookup, Buffer buffer, IdRun *run)
 		/* what is known is of the page that the parent knew */
 		run->low = 0;
 		run->high = PG_UINT64_MAX;
-		run->note = NULL;
 		buffer = _bt_relandgetbuf(lookup->index, buffer, BTPageGetOpaque(page)->btpo_next, BT_READ);
 	}
 	_bt_relbuf(lookup->index, buffer);
 }
 
-/* Pins the page of a run; where the leaf has a note, most likely without looking for it. */
-static Buffer
-pin_page(const IdLookup *lookup, IdRun *run, bool leaf)
-{
-	Buffer buffer;
-
-	if (leaf && lookup->nids >= NOTED_BATCH && run->end - run->begin >= NOTED_IDS)
-		run->note = leaf_note(lookup->index, run->block);
-	if (run->note == NULL)
-		return ReadBuffer(lookup->index, run->block);
-	buffer = leaf_note_buffer(run->note);
-	if (BufferIsValid(buffer) && dashie_read_recent_buffer(lookup->index, run->block, buffer))
-		return buffer;
-	return ReadBuffer(lookup->index, run->block);
-}
-
 /* Takes the runs of a level to their pages, some of which are pinned ahead. */
 static void
-visit_level(IdLookup *lookup, bool leaves)
+visit_level(IdLookup *lookup)
 {
 	Buffer buffers[PAGES_AHEAD];
 
@@ -523,7 +474,7 @@ visit_level(IdLookup *lookup, bool leaves)
 		{
 			Page page;
 
-			buffers[j] = pin_page(lookup, &lookup->runs[i + j], leaves);
+			buffers[j] = ReadBuffer(lookup->index, lookup->runs[i + j].block);
 			page = BufferGetPage(buffers[j]);
 			/* its head, and its end, which says what kind of page it is */
 			prefetch(page);
@@ -549,10 +500,11 @@ ids_index_possible(Relation index)
 /*
  * ids_in_index looks for ids, ascending, in an index that ids_index_possible()
  * has seen.  "found" gets the places of those that have an entry; returns how
- * many.  The caller has locked the index, and holds a snapshot.
+ * many.  "leaves" gets how many leaves the ids led to.  The caller has locked the
+ * index, and holds a snapshot.
  */
 int
-ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
+ids_in_index(Relation index, const IdSlot *ids, int nids, int *found, int *leaves)
 {
 	IdLookup lookup;
 	IdRun all = {.end = nids, .high = PG_UINT64_MAX};
@@ -561,6 +513,7 @@ ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
 	uint32 level;
 
 	CHECK_FOR_INTERRUPTS();
+	*leaves = 0;
 	if (nids == 0)
 		return 0;
 	root = dashie_bt_getroot(index);
@@ -574,8 +527,6 @@ ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
 	runs = palloc_extended(2 * nids * sizeof(IdRun), MCXT_ALLOC_HUGE);
 	lookup.runs = runs;
 	lookup.below = runs + nids;
-	if (nids >= NOTED_BATCH)
-		leaf_notes_begin();
 	level = BTPageGetOpaque(BufferGetPage(root))->btpo_level;
 	for (visit(&lookup, root, &all); level > 0; level--)
 	{
@@ -585,8 +536,48 @@ ids_in_index(Relation index, const IdSlot *ids, int nids, int *found)
 		lookup.nruns = lookup.nbelow;
 		lookup.below = visited;
 		lookup.nbelow = 0;
-		visit_level(&lookup, level == 1);
+		visit_level(&lookup);
 	}
+	*leaves = Max(lookup.nruns, 1);
 	pfree(runs);
 	return lookup.nfound;
+}
+
+/*
+ * ids_of_index adds the ids of all entries of an index that ids_index_possible()
+ * has seen, but no more when there are more than "most".  It goes from leaf to leaf
+ * as a scan does: what is divided meanwhile moves to the right alone.  The caller
+ * has locked the index, and holds a snapshot.
+ */
+void
+ids_of_index(Relation index, IdHashes *hashes, Size most)
+{
+	Buffer buffer = dashie_bt_getroot(index);
+
+	if (!BufferIsValid(buffer))
+		return;
+	for (;;)
+	{
+		Page page = BufferGetPage(buffer);
+		BTPageOpaque opaque = BTPageGetOpaque(page);
+		OffsetNumber last = PageGetMaxOffsetNumber(page);
+		BlockNumber next = opaque->btpo_next;
+
+		if (!P_IGNORE(opaque) && !P_ISLEAF(opaque))
+			next = BTreeTupleGetDownLink(entry_at(page, P_FIRSTDATAKEY(opaque)));
+		else if (!P_IGNORE(opaque))
+			for (OffsetNumber offset = P_FIRSTDATAKEY(opaque); offset <= last; offset++)
+			{
+				const unsigned char *id = entry_id(index, page, offset);
+
+				prefetch(entry_at(page, Min(offset + ENTRIES_AHEAD, last)));
+				if (id != NULL)
+					id_hashes_add(hashes, id);
+			}
+		_bt_relbuf(index, buffer);
+		if (next == P_NONE || hashes->n > most)
+			return;
+		CHECK_FOR_INTERRUPTS();
+		buffer = _bt_getbuf(index, next, BT_READ);
+	}
 }

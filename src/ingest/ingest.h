@@ -7,7 +7,7 @@
  *		duplicates.c	which events are stored already
  *		known_index.c	the index of a partition that tells
  *		id_lookup.c	which ids have an entry in an index
- *		leaf_notes.c	what is remembered of its leaves
+ *		id_notes.c	what is remembered of the ids of a partition
  *		target.c	the partitions: insert
  *		index_rows.c	the index entries of what was inserted
  *		track.c		the SQL functions
@@ -93,6 +93,13 @@ extern void users_serialize(const pg_uuid_t *users, int nusers);
 extern void duplicates_find(Relation widget_analytics, EventBatch *const *batches, int nbatches,
 							const EventClock *clock);
 
+/* Only where the compiler has it: a hint. */
+#ifdef __GNUC__
+#define prefetch(address) __builtin_prefetch(address)
+#else
+#define prefetch(address) ((void) 0)
+#endif
+
 /* id_lookup.c */
 typedef struct IdKey
 {
@@ -104,6 +111,7 @@ typedef struct IdKey
 typedef struct IdSlot
 {
 	IdKey key;
+	uint64 hash;
 	int order; /* in which it was sent */
 	WidgetEvent *event;
 } IdSlot;
@@ -129,31 +137,31 @@ id_key(const pg_uuid_t *id)
 	return key;
 }
 
+/* What ids are noted by. */
+typedef struct IdHashes
+{
+	uint64 *hashes;
+	Size n;
+	Size size;
+} IdHashes;
+
 extern bool ids_index_possible(Relation index);
-extern int ids_in_index(Relation index, const IdSlot *ids, int nids, int *found);
+extern int ids_in_index(Relation index, const IdSlot *ids, int nids, int *found, int *leaves);
+extern void ids_of_index(Relation index, IdHashes *hashes, Size most);
 
 /* known_index.c */
 extern Oid known_index(Oid partition);
 extern uint64 known_index_changes(void);
 extern void know_index(Oid partition, Oid index, uint64 before);
 
-/* leaf_notes.c */
-typedef struct LeafNote LeafNote;
-
-typedef enum LeafNoteState
-{
-	LEAF_NOTE_EMPTY,
-	LEAF_NOTE_TO_FILL,
-	LEAF_NOTE_HOLDS
-} LeafNoteState;
-
-extern void leaf_notes_begin(void);
-extern LeafNote *leaf_note(Relation index, BlockNumber block);
-extern Buffer leaf_note_buffer(const LeafNote *note);
-extern LeafNoteState leaf_note_visit(LeafNote *note, Buffer buffer);
-extern void leaf_note_add(LeafNote *note, const IdKey *key);
-extern void leaf_note_filled(LeafNote *note);
-extern bool leaf_note_may_have(const LeafNote *note, const IdKey *key);
+/* id_notes.c */
+typedef struct IdNote IdNote;
+extern IdNote *id_note(Oid partition);
+extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id);
+extern uint64 id_hash(const unsigned char *id);
+extern void id_hashes_add(IdHashes *hashes, const unsigned char *id);
+extern int id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtful);
+extern void id_note_looked(IdNote *note, int leaves);
 
 /* target.c */
 typedef struct EventTarget EventTarget;

@@ -1,0 +1,399 @@
+/*
+ * id_notes.c
+ *		Which ids the partitions of quiet days have, as far as this backend has noted.
+ *
+ * Partitions of past days change rarely, and each batch of random ids would read
+ * nearly all leaves of the indexes of all of them again.  So a backend notes the
+ * ids that a partition has, in two bytes each: they tell of nearly all other ids
+ * that it has none of them.
+ *
+ * A note holds as long as the pages of the table are what they were (PageState).
+ * Whatever adds a row to a page that the visibility map calls all-visible takes that
+ * away; VACUUM alone gives it back, which leaves its place in the WAL on the page of
+ * the map.  Whatever changes any other page of the table leaves its own on that page.
+ * Places in the WAL grow: so where the latest of them is the same, and the number of
+ * pages, nothing was added.  What was committed before the caller's snapshot was taken
+ * has left its traces before they are looked at.  The caller has locked the
+ * partition: its file stays, and is not cut.
+ *
+ * The ids are read once the state is known.  Those of all-visible pages are all in the
+ * index; the rows of other pages are read themselves, as their entries or their
+ * commit may be still to come.
+ *
+ * Tables that write no WAL get no notes, nor those most of whose pages VACUUM has
+ * not seen.  The room is limited; what does not fit is looked for as if there were no notes.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/visibilitymap.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "common/compat.h"
+#include "common/relation.h"
+#include "ingest/ingest.h"
+
+/* What the notes of a backend may take. */
+#define ROOM_BYTES (4 * 1024 * 1024)
+/* A note that was not used for this long makes room for others. */
+#define IDLE_USECS (10 * USECS_PER_MINUTE)
+/* A look that reads less leaves than these costs less than to see whether a note holds. */
+#define WORTH_LEAVES 8
+/*
+ * A table is read for its note when the leaves that were read in its state times this
+ * are as many as its pages.
+ */
+#define LEAVES_WEIGH 4
+/* Of as many pages one may not be all-visible. */
+#define PAGES_OF_LOOSE 4
+
+/* Blocks that are asked for ahead. */
+#define BLOCKS_AHEAD 16
+
+/* The bits of an id lie together, one in each word of a block. */
+#define BLOCK_WORDS 8
+#define BYTES_OF_ID 2
+
+typedef struct IdBlock
+{
+	uint32 words[BLOCK_WORDS];
+} IdBlock;
+
+/* What the pages of a table are like. */
+typedef struct PageState
+{
+	Oid file;
+	AttrNumber id; /* the column */
+	BlockNumber pages;
+	XLogRecPtr changed; /* the latest of the visibility map's pages and of those not all-visible */
+} PageState;
+
+struct IdNote
+{
+	Oid partition; /* the key */
+	bool looked;   /* into, before */
+	int leaves;	   /* that the last look read */
+	uint64 spent;  /* leaves that were read in this state */
+	PageState state;
+	IdBlock *blocks; /* NULL: not noted */
+	uint32 nblocks;
+	TimestampTz used;
+};
+
+static HTAB *notes = NULL;
+static MemoryContext notes_context;
+static Size room = ROOM_BYTES;
+
+/* Any odd numbers will do. */
+static const uint32 odd[BLOCK_WORDS] = {0x243F6A89, 0x85A308D3, 0x13198A2F, 0x03707345,
+										0xA4093823, 0x299F31D1, 0x082EFA99, 0xEC4E6C89};
+
+/* id_note returns the note of a partition, empty at first; it stays where it is. */
+IdNote *
+id_note(Oid partition)
+{
+	IdNote *note;
+	bool found;
+
+	if (notes == NULL)
+	{
+		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(IdNote)};
+
+		notes_context =
+			AllocSetContextCreate(TopMemoryContext, "dashie id notes", ALLOCSET_DEFAULT_SIZES);
+		control.hcxt = notes_context;
+		notes = hash_create("dashie id notes", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	note = hash_search(notes, &partition, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(note, 0, sizeof(*note));
+		note->partition = partition;
+	}
+	return note;
+}
+
+static void
+forget(IdNote *note)
+{
+	if (note->blocks == NULL)
+		return;
+	room += (Size) note->nblocks * sizeof(IdBlock);
+	pfree(note->blocks);
+	note->blocks = NULL;
+}
+
+/* Forgets what nobody asks for any more: of partitions that are gone, say. */
+static void
+forget_idle(void)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	HASH_SEQ_STATUS scan;
+	IdNote *note;
+
+	hash_seq_init(&scan, notes);
+	while ((note = hash_seq_search(&scan)) != NULL)
+		if (note->used + IDLE_USECS < now)
+			forget(note);
+}
+
+static inline uint64
+scramble(uint64 value)
+{
+	value ^= value >> 32;
+	value *= UINT64CONST(0x9E3779B97F4A7C15);
+	return value ^ value >> 29;
+}
+
+/* What an id is noted by. */
+uint64
+id_hash(const unsigned char *id)
+{
+	uint64 halves[2];
+
+	memcpy(halves, id, sizeof(halves));
+	return scramble(halves[1] + scramble(halves[0]));
+}
+
+void
+id_hashes_add(IdHashes *hashes, const unsigned char *id)
+{
+	if (hashes->n == hashes->size)
+	{
+		hashes->size = Max(1024, 2 * hashes->size);
+		hashes->hashes = hashes->hashes == NULL
+							 ? palloc_extended(hashes->size * sizeof(uint64), MCXT_ALLOC_HUGE)
+							 : repalloc_huge(hashes->hashes, hashes->size * sizeof(uint64));
+	}
+	hashes->hashes[hashes->n++] = id_hash(id);
+}
+
+/* The block of an id's bits. */
+static inline IdBlock *
+block_of(const IdNote *note, uint64 hash)
+{
+	return &note->blocks[(hash >> 32) * note->nblocks >> 32];
+}
+
+static inline uint32
+bit_of(uint64 hash, int word)
+{
+	return (uint32) 1 << ((uint32) hash * odd[word] >> 27);
+}
+
+/* The bits of an id in words of its block, those that are not set. */
+static inline uint32
+lacks(const IdBlock *block, uint64 hash, int from, int upto)
+{
+	uint32 missing = 0;
+
+	for (int i = from; i < upto; i++)
+		missing |= bit_of(hash, i) & ~block->words[i];
+	return missing;
+}
+
+/*
+ * id_note_doubtful copies those of the ids that the partition may have, says a note
+ * that holds; returns how many.
+ */
+int
+id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtful)
+{
+	int n = 0;
+
+	for (int i = 0; i < nids; i++)
+	{
+		uint64 hash = ids[i].hash;
+		const IdBlock *block = block_of(note, hash);
+
+		prefetch(block_of(note, ids[Min(i + BLOCKS_AHEAD, nids - 1)].hash));
+		/* three words suffice nearly always */
+		if (likely(lacks(block, hash, 0, 3) != 0))
+			continue;
+		if (lacks(block, hash, 3, BLOCK_WORDS) == 0)
+			doubtful[n++] = ids[i];
+	}
+	return n;
+}
+
+static XLogRecPtr
+place_of_page(Relation rel, ForkNumber fork, BlockNumber block)
+{
+	Buffer buffer = ReadBufferExtended(rel, fork, block, RBM_NORMAL, NULL);
+	XLogRecPtr lsn;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	lsn = BufferGetLSNAtomic(buffer);
+	UnlockReleaseBuffer(buffer);
+	return lsn;
+}
+
+static inline bool
+all_visible(Relation rel, BlockNumber block, Buffer *map)
+{
+	return (visibilitymap_get_status(rel, block, map) & VISIBILITYMAP_ALL_VISIBLE) != 0;
+}
+
+/*
+ * page_state looks at the pages of a table; false if it says too little.  Which pages
+ * are all-visible is read before the map's places in the WAL: one that
+ * becomes it in between is seen by the latter.
+ */
+static bool
+page_state(Relation rel, AttrNumber id, PageState *state)
+{
+	BlockNumber visible;
+	BlockNumber maps;
+
+	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID || !RelationNeedsWAL(rel))
+		return false;
+	state->file = dashie_relation_file(rel);
+	state->id = id;
+	state->pages = RelationGetNumberOfBlocks(rel);
+	state->changed = InvalidXLogRecPtr;
+	visibilitymap_count(rel, &visible, NULL);
+	if (visible == 0 || visible > state->pages ||
+		state->pages - visible > state->pages / PAGES_OF_LOOSE)
+		return false;
+	if (visible < state->pages)
+	{
+		Buffer map = InvalidBuffer;
+
+		for (BlockNumber block = 0; block < state->pages; block++)
+			if (!all_visible(rel, block, &map))
+				state->changed = Max(state->changed, place_of_page(rel, MAIN_FORKNUM, block));
+		if (BufferIsValid(map))
+			ReleaseBuffer(map);
+	}
+	maps = RelationGetNumberOfBlocksInFork(rel, VISIBILITYMAP_FORKNUM);
+	for (BlockNumber block = 0; block < maps; block++)
+		state->changed = Max(state->changed, place_of_page(rel, VISIBILITYMAP_FORKNUM, block));
+	return true;
+}
+
+static bool
+same_state(const PageState *a, const PageState *b)
+{
+	return a->file == b->file && a->id == b->id && a->pages == b->pages && a->changed == b->changed;
+}
+
+/* The ids of all rows on a page, whoever sees them. */
+static void
+add_page(IdHashes *hashes, Relation rel, BlockNumber block, AttrNumber id)
+{
+	Buffer buffer = ReadBuffer(rel, block);
+	Page page = BufferGetPage(buffer);
+	OffsetNumber last;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	last = PageIsNew(page) ? 0 : PageGetMaxOffsetNumber(page);
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
+	{
+		ItemId item = PageGetItemId(page, offset);
+		HeapTupleData row;
+		Datum value;
+		bool isnull;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		row.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		row.t_len = ItemIdGetLength(item);
+		ItemPointerSet(&row.t_self, block, offset);
+		row.t_tableOid = RelationGetRelid(rel);
+		value = heap_getattr(&row, id, RelationGetDescr(rel), &isnull);
+		if (!isnull)
+			id_hashes_add(hashes, DatumGetUUIDP(value)->data);
+	}
+	UnlockReleaseBuffer(buffer);
+}
+
+/* Those of the rows on pages that are not all-visible: their index entries may be still to come. */
+static void
+add_loose_pages(IdHashes *hashes, Relation rel, AttrNumber id)
+{
+	BlockNumber pages = RelationGetNumberOfBlocks(rel);
+	Buffer map = InvalidBuffer;
+
+	for (BlockNumber block = 0; block < pages; block++)
+		if (!all_visible(rel, block, &map))
+			add_page(hashes, rel, block, id);
+	if (BufferIsValid(map))
+		ReleaseBuffer(map);
+}
+
+/* Notes the ids of a table, if there is room. */
+static void
+fill(IdNote *note, Relation rel)
+{
+	Relation index = dashie_index_open(rel, note->state.id);
+	IdHashes hashes = {0};
+	Size most;
+
+	forget_idle();
+	most = (room - Min(room, sizeof(IdBlock))) / BYTES_OF_ID;
+	if (index != NULL && ids_index_possible(index) && rel->rd_rel->reltuples < most)
+	{
+		add_loose_pages(&hashes, rel, note->state.id);
+		ids_of_index(index, &hashes, most);
+	}
+	if (index != NULL)
+		index_close(index, AccessShareLock);
+	if (hashes.n == 0 || hashes.n > most)
+		return;
+	note->nblocks = hashes.n * BYTES_OF_ID / sizeof(IdBlock) + 1;
+	note->blocks = MemoryContextAllocZero(notes_context, note->nblocks * sizeof(IdBlock));
+	room -= note->nblocks * sizeof(IdBlock);
+	for (Size i = 0; i < hashes.n; i++)
+	{
+		IdBlock *block = block_of(note, hashes.hashes[i]);
+
+		prefetch(block_of(note, hashes.hashes[Min(i + BLOCKS_AHEAD, hashes.n - 1)]));
+		for (int j = 0; j < BLOCK_WORDS; j++)
+			block->words[j] |= bit_of(hashes.hashes[i], j);
+	}
+	pfree(hashes.hashes);
+}
+
+/*
+ * id_note_holds says whether the note tells which ids the partition has now, which
+ * the caller has locked; it makes the note where that is worth it.
+ */
+bool
+id_note_holds(IdNote *note, Relation partition, AttrNumber id)
+{
+	PageState state;
+
+	if (note->looked && note->leaves < WORTH_LEAVES)
+		return false;
+	if (!page_state(partition, id, &state))
+		return false;
+	if (!same_state(&state, &note->state))
+	{
+		forget(note);
+		note->state = state;
+		note->spent = 0;
+	}
+	else if (note->blocks == NULL && note->spent * LEAVES_WEIGH >= state.pages)
+	{
+		note->spent = 0;
+		fill(note, partition);
+	}
+	note->used = GetCurrentTransactionStartTimestamp();
+	return note->blocks != NULL;
+}
+
+/* id_note_looked notes what a look without the note took. */
+void
+id_note_looked(IdNote *note, int leaves)
+{
+	note->looked = true;
+	note->leaves = leaves;
+	note->spent += leaves;
+}
