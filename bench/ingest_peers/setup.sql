@@ -91,6 +91,12 @@ SELECT format('ALTER TABLE peer.%s %s', t.name, s.ddl) FROM peer.step AS t JOIN 
 SELECT format('CREATE INDEX ON peer.%s (%I)', t.name, i.col) FROM peer.step AS t
 JOIN (VALUES ('key_2', 'widget_type'), ('key_3', 'timestamp'), ('key_4', 'user_id'), ('key_5', 'session_id')) AS i (name, col) ON i.name <= t.name
 \gexec
+
+-- The least that a table with the roadmap's keys takes.
+CREATE TABLE peer.least (LIKE peer.heap);
+ALTER TABLE peer.least ADD PRIMARY KEY (id, "timestamp"), ADD FOREIGN KEY (user_id) REFERENCES auth.users (id),
+	ADD FOREIGN KEY (session_id) REFERENCES public.user_sessions (id);
+
 CREATE TABLE peer.time (way text, run integer, ms numeric, cpu numeric, wal numeric, bytes numeric);
 ANALYZE auth.users, public.user_sessions;
 VACUUM ANALYZE public.widget_analytics;

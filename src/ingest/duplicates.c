@@ -42,9 +42,6 @@
 #include "common/setting.h"
 #include "ingest/ingest.h"
 
-/* Ids that are looked for at least, for a note of the partition to be asked. */
-#define NOTED_BATCH 32
-
 /* The ids that are still looked for, ascending; of equal ones the one that was sent first. */
 typedef struct Wanted
 {
@@ -200,9 +197,11 @@ look_in_partition(Wanted *wanted, Oid relid, Snapshot snapshot)
 {
 	DashieColumn id = {"id", UUIDOID, true, 0};
 	uint64 changes = known_index_changes();
-	Relation rel = none_in_known_index(wanted, relid) ? NULL : try_relation_open(relid, NoLock);
+	Relation rel;
 	Relation index = NULL;
 
+	wanted->leaves = 0;
+	rel = none_in_known_index(wanted, relid) ? NULL : try_relation_open(relid, NoLock);
 	if (rel == NULL)
 		return;
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
@@ -226,19 +225,23 @@ look_in_partition(Wanted *wanted, Oid relid, Snapshot snapshot)
 	relation_close(rel, NoLock);
 }
 
-/* Whether a note tells which ids the partition has, which the caller has locked. */
+/* Whether a note tells which of the ids the partition has, which the caller has locked. */
 static bool
-note_holds(IdNote *note, Oid relid)
+note_holds(IdNote *note, Oid relid, int nids)
 {
 	DashieColumn id = {"id", UUIDOID, true, 0};
-	Relation rel = try_relation_open(relid, NoLock);
+	int leaves = id_note_leaves(note, nids);
+	Relation rel;
 	bool holds;
 
+	if (leaves < ID_NOTE_WORTH)
+		return false;
+	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
 		return false;
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
 		dashie_relation_columns(rel, &id, 1);
-	holds = id.attnum != 0 && id_note_holds(note, rel, id.attnum);
+	holds = id.attnum != 0 && id_note_holds(note, rel, id.attnum, leaves);
 	relation_close(rel, NoLock);
 	return holds;
 }
@@ -247,10 +250,10 @@ note_holds(IdNote *note, Oid relid)
 static void
 look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 {
-	IdNote *note = wanted->nids >= NOTED_BATCH ? id_note(relid) : NULL;
+	IdNote *note = wanted->nids >= ID_NOTE_WORTH ? id_note(relid) : NULL;
 
 	LockRelationOid(relid, AccessShareLock);
-	if (note != NULL && note_holds(note, relid))
+	if (note != NULL && note_holds(note, relid, wanted->nids))
 	{
 		Wanted rest = {.ids = wanted->doubtful, .found = wanted->found};
 

@@ -9,19 +9,20 @@
  *
  * A note holds as long as the pages of the table are what they were (PageState).
  * Whatever adds a row to a page that the visibility map calls all-visible takes that
- * away; VACUUM alone gives it back, which leaves its place in the WAL on the page of
- * the map.  Whatever changes any other page of the table leaves its own on that page.
- * Places in the WAL grow: so where the latest of them is the same, and the number of
- * pages, nothing was added.  What was committed before the caller's snapshot was taken
- * has left its traces before they are looked at.  The caller has locked the
- * partition: its file stays, and is not cut.
+ * away.  VACUUM gives it back (and COPY FREEZE to pages of a table that is new), which
+ * leaves its place in the WAL on the page of the map.  Whatever changes any other page
+ * of the table leaves its own on that page.  Places in the WAL grow: what is
+ * changed after they were read makes the latest of them a later one.  What was committed
+ * before the caller's snapshot was taken has left its traces before they are looked at.
+ * The caller has locked the partition: its file stays, and is not cut.
  *
- * The ids are read once the state is known.  Those of all-visible pages are all in the
- * index; the rows of other pages are read themselves, as their entries or their
- * commit may be still to come.
+ * The ids are read after the state, whatever has changed since: those of pages that are
+ * all-visible by then are all in the index; the rows of other pages are read
+ * themselves, as their entries or their commit may be still to come.
  *
- * Tables that write no WAL get no notes, nor those most of whose pages VACUUM has
- * not seen.  The room is limited; what does not fit is looked for as if there were no notes.
+ * Tables that write no WAL get no notes, nor those with too many pages that VACUUM has
+ * not seen.  The room is limited; what does not fit is looked for as if there were no
+ * notes.
  */
 #include "postgres.h"
 
@@ -44,15 +45,8 @@
 #define ROOM_BYTES (4 * 1024 * 1024)
 /* A note that was not used for this long makes room for others. */
 #define IDLE_USECS (10 * USECS_PER_MINUTE)
-/* A look that reads less leaves than these costs less than to see whether a note holds. */
-#define WORTH_LEAVES 8
-/*
- * A table is read for its note when the leaves that were read in its state times this
- * are as many as its pages.
- */
-#define LEAVES_WEIGH 4
-/* Of as many pages one may not be all-visible. */
-#define PAGES_OF_LOOSE 4
+/* To look into a leaf takes as long as to see whether as many pages of the table have changed. */
+#define PAGES_OF_LEAF 3
 
 /* Blocks that are asked for ahead. */
 #define BLOCKS_AHEAD 16
@@ -83,6 +77,7 @@ struct IdNote
 	uint64 spent;  /* leaves that were read in this state */
 	PageState state;
 	IdBlock *blocks; /* NULL: not noted */
+	void *memory;	 /* that they stand in */
 	uint32 nblocks;
 	TimestampTz used;
 };
@@ -95,7 +90,7 @@ static Size room = ROOM_BYTES;
 static const uint32 odd[BLOCK_WORDS] = {0x243F6A89, 0x85A308D3, 0x13198A2F, 0x03707345,
 										0xA4093823, 0x299F31D1, 0x082EFA99, 0xEC4E6C89};
 
-/* id_note returns the note of a partition, empty at first; it stays where it is. */
+/* id_note returns the note of a partition, empty at first; until the next one is asked for. */
 IdNote *
 id_note(Oid partition)
 {
@@ -125,8 +120,8 @@ forget(IdNote *note)
 {
 	if (note->blocks == NULL)
 		return;
-	room += (Size) note->nblocks * sizeof(IdBlock);
-	pfree(note->blocks);
+	room += (note->nblocks + 1) * sizeof(IdBlock);
+	pfree(note->memory);
 	note->blocks = NULL;
 }
 
@@ -141,7 +136,10 @@ forget_idle(void)
 	hash_seq_init(&scan, notes);
 	while ((note = hash_seq_search(&scan)) != NULL)
 		if (note->used + IDLE_USECS < now)
+		{
 			forget(note);
+			hash_search(notes, &note->partition, HASH_REMOVE, NULL);
+		}
 }
 
 static inline uint64
@@ -242,40 +240,41 @@ all_visible(Relation rel, BlockNumber block, Buffer *map)
 }
 
 /*
- * page_state looks at the pages of a table; false if it says too little.  Which pages
- * are all-visible is read before the map's places in the WAL: one that
- * becomes it in between is seen by the latter.
+ * page_state looks at the pages of a table, unless more than "most" have to be read
+ * for it.  Which of them are all-visible is read before the map's places in the WAL:
+ * one that becomes it in between is seen by the latter.  On a standby changes come
+ * in another order.
  */
 static bool
-page_state(Relation rel, AttrNumber id, PageState *state)
+page_state(Relation rel, AttrNumber id, int most, PageState *state)
 {
-	BlockNumber visible;
-	BlockNumber maps;
+	Buffer map = InvalidBuffer;
+	bool mapped = false;
 
-	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID || !RelationNeedsWAL(rel))
+	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID || !RelationNeedsWAL(rel) || RecoveryInProgress())
 		return false;
 	state->file = dashie_relation_file(rel);
 	state->id = id;
 	state->pages = RelationGetNumberOfBlocks(rel);
 	state->changed = InvalidXLogRecPtr;
-	visibilitymap_count(rel, &visible, NULL);
-	if (visible == 0 || visible > state->pages ||
-		state->pages - visible > state->pages / PAGES_OF_LOOSE)
-		return false;
-	if (visible < state->pages)
+	for (BlockNumber block = 0; block < state->pages && most >= 0; block++)
+		if (all_visible(rel, block, &map))
+			mapped = true;
+		else if (most-- > 0)
+		{
+			CHECK_FOR_INTERRUPTS();
+			state->changed = Max(state->changed, place_of_page(rel, MAIN_FORKNUM, block));
+		}
+	if (BufferIsValid(map))
+		ReleaseBuffer(map);
+	if (mapped && most >= 0)
 	{
-		Buffer map = InvalidBuffer;
+		BlockNumber maps = RelationGetNumberOfBlocksInFork(rel, VISIBILITYMAP_FORKNUM);
 
-		for (BlockNumber block = 0; block < state->pages; block++)
-			if (!all_visible(rel, block, &map))
-				state->changed = Max(state->changed, place_of_page(rel, MAIN_FORKNUM, block));
-		if (BufferIsValid(map))
-			ReleaseBuffer(map);
+		for (BlockNumber block = 0; block < maps; block++)
+			state->changed = Max(state->changed, place_of_page(rel, VISIBILITYMAP_FORKNUM, block));
 	}
-	maps = RelationGetNumberOfBlocksInFork(rel, VISIBILITYMAP_FORKNUM);
-	for (BlockNumber block = 0; block < maps; block++)
-		state->changed = Max(state->changed, place_of_page(rel, VISIBILITYMAP_FORKNUM, block));
-	return true;
+	return most >= 0;
 }
 
 static bool
@@ -316,16 +315,26 @@ add_page(IdHashes *hashes, Relation rel, BlockNumber block, AttrNumber id)
 
 /* Those of the rows on pages that are not all-visible: their index entries may be still to come. */
 static void
-add_loose_pages(IdHashes *hashes, Relation rel, AttrNumber id)
+add_loose_pages(IdHashes *hashes, Relation rel, AttrNumber id, Size most)
 {
 	BlockNumber pages = RelationGetNumberOfBlocks(rel);
 	Buffer map = InvalidBuffer;
 
-	for (BlockNumber block = 0; block < pages; block++)
+	for (BlockNumber block = 0; block < pages && hashes->n <= most; block++)
 		if (!all_visible(rel, block, &map))
+		{
+			CHECK_FOR_INTERRUPTS();
 			add_page(hashes, rel, block, id);
+		}
 	if (BufferIsValid(map))
 		ReleaseBuffer(map);
+}
+
+/* How many ids there is room for. */
+static Size
+free_room(void)
+{
+	return (room - Min(room, 2 * sizeof(IdBlock))) / BYTES_OF_ID;
 }
 
 /* Notes the ids of a table, if there is room. */
@@ -333,24 +342,24 @@ static void
 fill(IdNote *note, Relation rel)
 {
 	Relation index = dashie_index_open(rel, note->state.id);
+	Size most = free_room();
 	IdHashes hashes = {0};
-	Size most;
 
-	forget_idle();
-	most = (room - Min(room, sizeof(IdBlock))) / BYTES_OF_ID;
-	if (index != NULL && ids_index_possible(index) && rel->rd_rel->reltuples < most)
+	if (index != NULL && ids_index_possible(index))
 	{
-		add_loose_pages(&hashes, rel, note->state.id);
+		add_loose_pages(&hashes, rel, note->state.id, most);
 		ids_of_index(index, &hashes, most);
 	}
 	if (index != NULL)
 		index_close(index, AccessShareLock);
-	if (hashes.n == 0 || hashes.n > most)
-		return;
-	note->nblocks = hashes.n * BYTES_OF_ID / sizeof(IdBlock) + 1;
-	note->blocks = MemoryContextAllocZero(notes_context, note->nblocks * sizeof(IdBlock));
-	room -= note->nblocks * sizeof(IdBlock);
-	for (Size i = 0; i < hashes.n; i++)
+	if (hashes.n > 0 && hashes.n <= most)
+	{
+		note->nblocks = hashes.n * BYTES_OF_ID / sizeof(IdBlock) + 1;
+		note->memory = MemoryContextAllocZero(notes_context, (note->nblocks + 1) * sizeof(IdBlock));
+		note->blocks = (IdBlock *) TYPEALIGN(sizeof(IdBlock), note->memory);
+		room -= (note->nblocks + 1) * sizeof(IdBlock);
+	}
+	for (Size i = 0; i < hashes.n && note->blocks != NULL; i++)
 	{
 		IdBlock *block = block_of(note, hashes.hashes[i]);
 
@@ -358,21 +367,41 @@ fill(IdNote *note, Relation rel)
 		for (int j = 0; j < BLOCK_WORDS; j++)
 			block->words[j] |= bit_of(hashes.hashes[i], j);
 	}
-	pfree(hashes.hashes);
+	if (hashes.hashes != NULL)
+		pfree(hashes.hashes);
+}
+
+/* Whether the ids of a table may be noted: they are, or there seems to be room. */
+static bool
+has_room(const IdNote *note, Relation rel)
+{
+	if (note->blocks == NULL && rel->rd_rel->reltuples > free_room())
+		forget_idle();
+	return note->blocks != NULL || rel->rd_rel->reltuples <= free_room();
+}
+
+/*
+ * id_note_leaves returns how many leaves of the index a look for that many ids will
+ * lead to: where it is less than ID_NOTE_WORTH, they are read as fast as the note.
+ */
+int
+id_note_leaves(const IdNote *note, int nids)
+{
+	return note->looked ? Min(nids, note->leaves) : nids;
 }
 
 /*
  * id_note_holds says whether the note tells which ids the partition has now, which
- * the caller has locked; it makes the note where that is worth it.
+ * the caller has locked, and makes the note where that is worth it: to look into that
+ * many leaves otherwise.
  */
 bool
-id_note_holds(IdNote *note, Relation partition, AttrNumber id)
+id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves)
 {
 	PageState state;
 
-	if (note->looked && note->leaves < WORTH_LEAVES)
-		return false;
-	if (!page_state(partition, id, &state))
+	note->used = GetCurrentTransactionStartTimestamp();
+	if (!has_room(note, partition) || !page_state(partition, id, leaves * PAGES_OF_LEAF, &state))
 		return false;
 	if (!same_state(&state, &note->state))
 	{
@@ -380,16 +409,15 @@ id_note_holds(IdNote *note, Relation partition, AttrNumber id)
 		note->state = state;
 		note->spent = 0;
 	}
-	else if (note->blocks == NULL && note->spent * LEAVES_WEIGH >= state.pages)
+	else if (note->blocks == NULL && note->spent * PAGES_OF_LEAF >= state.pages)
 	{
 		note->spent = 0;
 		fill(note, partition);
 	}
-	note->used = GetCurrentTransactionStartTimestamp();
 	return note->blocks != NULL;
 }
 
-/* id_note_looked notes what a look without the note took. */
+/* id_note_looked notes how many leaves a look without the note led to. */
 void
 id_note_looked(IdNote *note, int leaves)
 {

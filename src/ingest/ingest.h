@@ -155,9 +155,12 @@ extern uint64 known_index_changes(void);
 extern void know_index(Oid partition, Oid index, uint64 before);
 
 /* id_notes.c */
+/* Fewer leaves than these are looked into as fast as a note is compared. */
+#define ID_NOTE_WORTH 5
 typedef struct IdNote IdNote;
 extern IdNote *id_note(Oid partition);
-extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id);
+extern int id_note_leaves(const IdNote *note, int nids);
+extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves);
 extern uint64 id_hash(const unsigned char *id);
 extern void id_hashes_add(IdHashes *hashes, const unsigned char *id);
 extern int id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtful);
