@@ -42,6 +42,15 @@ SELECT inserted, duplicates FROM dashie.track(pg_temp.u(1), pg_temp.u(11), '[
 SELECT inserted, duplicates FROM dashie.track(pg_temp.u(1), NULL, (SELECT jsonb_agg(jsonb_build_object('id', dashie.uuid_v7(), 'widget_type', 'map', 'event_type', 'view')) FROM generate_series(1, 1500)));
 SELECT inserted, duplicates FROM dashie.track(pg_temp.u(1), NULL, (SELECT jsonb_agg(jsonb_build_object('id', id, 'widget_type', 'map', 'event_type', 'view', 'timestamp', "timestamp")) FROM public.widget_analytics));
 SELECT count(*), count(DISTINCT id) FROM public.widget_analytics;
+-- each index has them all
+BEGIN;
+SET LOCAL enable_seqscan = off;
+SELECT (SELECT count(*) FROM public.widget_analytics WHERE user_id = pg_temp.u(1)) AS by_user,
+	(SELECT count(*) FROM public.widget_analytics WHERE widget_type IN ('clock', 'map')) AS by_widget,
+	(SELECT count(*) FROM public.widget_analytics WHERE "timestamp" > '2026-01-01') AS by_time,
+	(SELECT count(*) FROM public.widget_analytics WHERE session_id IS NULL) AS by_session,
+	(SELECT count(*) FROM public.widget_analytics WHERE session_id = pg_temp.u(11)) AS of_session;
+ROLLBACK;
 SET dashie.now = '2026-03-20 12:00+00';
 
 -- within the whole retention: whatever time it has, whichever came first, in one batch or in two

@@ -77,23 +77,21 @@ compare_rows(const void *a, const void *b)
 
 /* Rows of like keys together; other types than these come in their order, as time does. */
 static void
-order_rows(const IndexInfo *info, TupleTableSlot **slots, int nrows, KeyedRow *rows)
+order_rows(const WrittenRows *written, AttrNumber attnum, KeyedRow *rows)
 {
-	AttrNumber attnum = info->ii_IndexAttrNumbers[0];
-	Oid type = TupleDescAttr(slots[0]->tts_tupleDescriptor, attnum - 1)->atttypid;
+	Oid type = TupleDescAttr(written->desc, attnum - 1)->atttypid;
+	bool ordered = type == UUIDOID || type == TEXTOID;
 
-	for (int i = 0; i < nrows; i++)
+	for (int i = 0; i < written->nrows; i++)
 	{
-		bool isnull = true;
-		Datum value = 0;
+		int place = i * written->desc->natts + attnum - 1;
 
-		if (type == UUIDOID || type == TEXTOID)
-			value = slot_getattr(slots[i], attnum, &isnull);
-		rows[i].key = isnull ? 0 : first_bytes(type, value);
+		rows[i].key =
+			ordered && !written->nulls[place] ? first_bytes(type, written->values[place]) : 0;
 		rows[i].row = i;
 	}
-	if (type == UUIDOID || type == TEXTOID)
-		qsort(rows, nrows, sizeof(KeyedRow), compare_rows);
+	if (ordered)
+		qsort(rows, written->nrows, sizeof(KeyedRow), compare_rows);
 }
 
 /*
@@ -101,9 +99,10 @@ order_rows(const IndexInfo *info, TupleTableSlot **slots, int nrows, KeyedRow *r
  * indexes that index_rows_possible() has seen.
  */
 void
-index_rows(ResultRelInfo *result, EState *estate, TupleTableSlot **slots, int nrows)
+index_rows(ResultRelInfo *result, EState *estate, const WrittenRows *written)
 {
-	KeyedRow *rows = palloc(nrows * sizeof(KeyedRow));
+	KeyedRow *rows = palloc(written->nrows * sizeof(KeyedRow));
+	MemoryContext old = CurrentMemoryContext;
 
 	for (int i = 0; i < result->ri_NumIndices; i++)
 	{
@@ -113,17 +112,23 @@ index_rows(ResultRelInfo *result, EState *estate, TupleTableSlot **slots, int nr
 
 		if (!info->ii_ReadyForInserts)
 			continue;
-		order_rows(info, slots, nrows, rows);
-		for (int j = 0; j < nrows; j++)
+		order_rows(written, info->ii_IndexAttrNumbers[0], rows);
+		for (int j = 0; j < written->nrows; j++)
 		{
-			TupleTableSlot *slot = slots[rows[j].row];
+			int row = rows[j].row;
 			Datum values[INDEX_MAX_KEYS];
 			bool nulls[INDEX_MAX_KEYS];
-			MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
 
-			FormIndexDatum(info, slot, estate, values, nulls);
-			index_insert(index, values, nulls, &slot->tts_tid, result->ri_RelationDesc, check,
-						 false, info);
+			for (int k = 0; k < info->ii_NumIndexAttrs; k++)
+			{
+				int place = row * written->desc->natts + info->ii_IndexAttrNumbers[k] - 1;
+
+				values[k] = written->values[place];
+				nulls[k] = written->nulls[place];
+			}
+			MemoryContextSwitchTo(GetPerTupleMemoryContext(estate));
+			index_insert(index, values, nulls, &written->places[row], result->ri_RelationDesc,
+						 check, false, info);
 			MemoryContextSwitchTo(old);
 			ResetPerTupleExprContext(estate);
 		}

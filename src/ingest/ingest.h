@@ -174,7 +174,17 @@ extern bool target_incomplete(const EventTarget *target); /* a partition was mis
 extern void target_close(EventTarget *target);
 
 /* index_rows.c */
+/* Rows that have their place in the table, and no index entries yet. */
+typedef struct WrittenRows
+{
+	TupleDesc desc;
+	Datum *values; /* all columns of a row, then those of the next */
+	bool *nulls;
+	ItemPointerData *places;
+	int nrows;
+} WrittenRows;
+
 extern bool index_rows_possible(const ResultRelInfo *result);
-extern void index_rows(ResultRelInfo *result, EState *estate, TupleTableSlot **slots, int nrows);
+extern void index_rows(ResultRelInfo *result, EState *estate, const WrittenRows *written);
 
 #endif /* DASHIE_INGEST_H */

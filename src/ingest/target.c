@@ -50,6 +50,8 @@
 
 /* Rows written at once: each needs a slot, and some blocks are enough. */
 #define FLUSH_ROWS 128
+/* Rows whose index entries are made at once: more of them have like keys. */
+#define INDEX_ROWS (8 * FLUSH_ROWS)
 
 enum
 {
@@ -83,6 +85,7 @@ typedef struct EventLeaf
 	DashieColumn columns[EVENT_COLUMNS];
 	ResultRelInfo *result;
 	bool index_rows; /* index by index */
+	WrittenRows written;
 	TupleTableSlot **slots;
 	int nslots;
 } EventLeaf;
@@ -248,6 +251,26 @@ fill_row(const EventLeaf *leaf, const EventBatch *batch, const WidgetEvent *even
 	ExecStoreVirtualTuple(slot);
 }
 
+static void
+index_written(EventTarget *target, EventLeaf *leaf)
+{
+	if (leaf->written.nrows > 0)
+		index_rows(leaf->result, target->estate, &leaf->written);
+	leaf->written.nrows = 0;
+}
+
+/* The values of a row, for its index entries: once it is written, the slot has others. */
+static void
+remember_row(EventLeaf *leaf, int number)
+{
+	WrittenRows *written = &leaf->written;
+	int natts = written->desc->natts;
+	int place = (written->nrows + number) * natts;
+
+	memcpy(&written->values[place], leaf->slots[number]->tts_values, natts * sizeof(Datum));
+	memcpy(&written->nulls[place], leaf->slots[number]->tts_isnull, natts * sizeof(bool));
+}
+
 /* Writes rows that stand in the partition's slots, and their index entries. */
 static void
 flush_rows(EventTarget *target, EventLeaf *leaf, int nrows)
@@ -262,15 +285,17 @@ flush_rows(EventTarget *target, EventLeaf *leaf, int nrows)
 	MemoryContextSwitchTo(old);
 	ResetPerTupleExprContext(target->estate);
 
-	if (leaf->index_rows)
-		index_rows(leaf->result, target->estate, leaf->slots, nrows);
 	for (int i = 0; i < nrows; i++)
 	{
-		if (!leaf->index_rows && leaf->result->ri_NumIndices > 0)
+		if (leaf->index_rows)
+			leaf->written.places[leaf->written.nrows++] = leaf->slots[i]->tts_tid;
+		else if (leaf->result->ri_NumIndices > 0)
 			list_free(dashie_insert_index_tuples(leaf->result, leaf->slots[i], target->estate));
 		ExecClearTuple(leaf->slots[i]);
 		ResetPerTupleExprContext(target->estate);
 	}
+	if (leaf->written.nrows == INDEX_ROWS)
+		index_written(target, leaf);
 }
 
 static void
@@ -285,6 +310,10 @@ insert_directly(EventTarget *target, EventLeaf *leaf, EventBatch *batch, int num
 		ExecOpenIndices(leaf->result, false);
 		leaf->index_rows = index_rows_possible(leaf->result);
 		leaf->slots = palloc(FLUSH_ROWS * sizeof(TupleTableSlot *));
+		leaf->written.desc = RelationGetDescr(leaf->rel);
+		leaf->written.values = palloc(INDEX_ROWS * leaf->written.desc->natts * sizeof(Datum));
+		leaf->written.nulls = palloc(INDEX_ROWS * leaf->written.desc->natts * sizeof(bool));
+		leaf->written.places = palloc(INDEX_ROWS * sizeof(ItemPointerData));
 	}
 	for (int i = 0; i < batch->nevents; i++)
 	{
@@ -295,6 +324,8 @@ insert_directly(EventTarget *target, EventLeaf *leaf, EventBatch *batch, int num
 		if (nrows == leaf->nslots)
 			leaf->slots[leaf->nslots++] = table_slot_create(leaf->rel, NULL);
 		fill_row(leaf, batch, event, leaf->slots[nrows]);
+		if (leaf->index_rows)
+			remember_row(leaf, nrows);
 		dashie_marks_collect(MARK_EVENTS, event->at, event->at);
 		if (leaf->rel->rd_att->constr != NULL)
 		{
@@ -309,6 +340,7 @@ insert_directly(EventTarget *target, EventLeaf *leaf, EventBatch *batch, int num
 		batch->inserted++;
 	}
 	flush_rows(target, leaf, nrows);
+	index_written(target, leaf);
 }
 
 /* One INSERT, of the events whose partitions do not take them directly. */
