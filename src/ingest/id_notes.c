@@ -186,7 +186,7 @@ bit_of(uint64 hash, int word)
 	return (uint32) 1 << ((uint32) hash * odd[word] >> 27);
 }
 
-/* The bits of an id in words of its block, those that are not set. */
+/* Those bits of an id that are not set, in some words of its block. */
 static inline uint32
 lacks(const IdBlock *block, uint64 hash, int from, int upto)
 {
