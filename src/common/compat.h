@@ -65,6 +65,18 @@
 	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #endif
 
+/* 15 gave the end of a btree's page a macro */
+#if PG_VERSION_NUM < 150000
+#define BTPageGetOpaque(page) ((BTPageOpaque) PageGetSpecialPointer(page))
+#endif
+
+/* 16 wants the table, unless the root is only read */
+#if PG_VERSION_NUM >= 160000
+#define dashie_bt_getroot(index) _bt_getroot((index), NULL, BT_READ)
+#else
+#define dashie_bt_getroot(index) _bt_getroot((index), BT_READ)
+#endif
+
 /* 15 replaced random() by a generator of its own; from 0 to below 1 */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"

@@ -38,19 +38,6 @@
 #include "common/compat.h"
 #include "ingest/ingest.h"
 
-/*
- * 15 gave the end of a btree's page a macro; 16 wants the table, unless the root is
- * only read
- */
-#if PG_VERSION_NUM < 150000
-#define BTPageGetOpaque(page) ((BTPageOpaque) PageGetSpecialPointer(page))
-#endif
-#if PG_VERSION_NUM >= 160000
-#define dashie_bt_getroot(index) _bt_getroot((index), NULL, BT_READ)
-#else
-#define dashie_bt_getroot(index) _bt_getroot((index), BT_READ)
-#endif
-
 /* A line of the processor's cache, or less than one. */
 #define LINE_BYTES 64
 
