@@ -44,13 +44,14 @@ sub in_background
 # Sessions that the job close_stale_sessions ends one a step, each in so many seconds.
 sub slow_sessions
 {
-	my ($count, $seconds) = @_;
+	my ($count, $seconds, $instead) = @_;
+	$instead //= "PERFORM pg_sleep($seconds); RETURN NEW;";
 	sql(qq{
 		SELECT dashie.configure('batch_rows', '1');
 		DELETE FROM public.user_sessions;
 		INSERT INTO public.user_sessions (user_id, started_at)
 			SELECT '00000000-0000-4000-8000-000000000001', now() - interval '1 day' FROM generate_series(1, $count);
-		CREATE OR REPLACE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_sleep($seconds); RETURN NEW; END \$\$;
+		CREATE OR REPLACE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN $instead END \$\$;
 		DROP TRIGGER IF EXISTS slow ON public.user_sessions;
 		CREATE TRIGGER slow BEFORE UPDATE ON public.user_sessions FOR EACH ROW EXECUTE FUNCTION public.slow();
 		DELETE FROM dashie.job_run;
@@ -158,9 +159,8 @@ my $first = $node->safe_psql('live', $beat);
 eventually("SELECT ($beat) > '$first'", 'the launcher shows its heartbeat');
 
 # a job that fails backs off, and the others go on
-slow_sessions(1, 0);
-sql(q{CREATE OR REPLACE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
-	SELECT dashie.set_job('apply_retention', '* * * * *'); UPDATE dashie.job_state SET last_started = '2000-01-01'});
+slow_sessions(1, 0, q{RAISE 'not today';});
+sql(q{SELECT dashie.set_job('apply_retention', '* * * * *'); UPDATE dashie.job_state SET last_started = '2000-01-01'});
 eventually(q{SELECT count(*) = 1 FROM dashie.job_run WHERE name = 'close_stale_sessions' AND status = 'failed' AND error_message = 'not today'}, 'a failure is recorded');
 sql(q{UPDATE dashie.job_state SET last_started = '2000-01-01' WHERE name = 'apply_retention'});
 eventually(q{SELECT count(*) >= 2 FROM dashie.job_run WHERE name = 'apply_retention' AND status = 'succeeded'}, 'another job goes on');
