@@ -234,7 +234,7 @@ note_holds(IdNote *note, Oid relid, int nids)
 	Relation rel;
 	bool holds;
 
-	if (leaves < ID_NOTE_WORTH)
+	if (leaves == 0)
 		return false;
 	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
@@ -250,10 +250,10 @@ note_holds(IdNote *note, Oid relid, int nids)
 static void
 look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 {
-	IdNote *note = wanted->nids >= ID_NOTE_WORTH ? id_note(relid) : NULL;
+	IdNote *note = id_note(relid);
 
 	LockRelationOid(relid, AccessShareLock);
-	if (note != NULL && note_holds(note, relid, wanted->nids))
+	if (note_holds(note, relid, wanted->nids))
 	{
 		Wanted rest = {.ids = wanted->doubtful, .found = wanted->found};
 
@@ -264,8 +264,7 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 	else
 	{
 		look_in_partition(wanted, relid, snapshot);
-		if (note != NULL)
-			id_note_looked(note, wanted->leaves);
+		id_note_looked(note, wanted->leaves);
 	}
 	UnlockRelationOid(relid, AccessShareLock);
 	forget_settled(wanted);
@@ -338,6 +337,7 @@ duplicates_find(Relation widget_analytics, EventBatch *const *batches, int nbatc
 
 	if (wanted.nids == 0 || partitions->nparts == 0)
 		return;
+	id_notes_begin(wanted.nids);
 	chosen = choose_leaves(widget_analytics, partitions, &wanted, clock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* the latest first: what was sent again is mostly found there, and then no further */

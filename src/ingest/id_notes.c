@@ -9,12 +9,14 @@
  *
  * A note holds as long as the pages of the table are what they were (PageState).
  * Whatever adds a row to a page that the visibility map calls all-visible takes that
- * away.  VACUUM gives it back (and COPY FREEZE to pages of a table that is new), which
- * leaves its place in the WAL on the page of the map.  Whatever changes any other page
- * of the table leaves its own on that page.  Places in the WAL grow: what is
- * changed after they were read makes the latest of them a later one.  What was committed
- * before the caller's snapshot was taken has left its traces before they are looked at.
- * The caller has locked the partition: its file stays, and is not cut.
+ * away, and fewer pages are.  VACUUM gives it back (and COPY FREEZE to pages of a
+ * table that is new), which leaves its place in the WAL on the page of the map.  So
+ * the map says the same of each page as long as that place and the number are the
+ * same.  Whatever changes any other page of the table leaves its own place there.
+ * Places in the WAL grow: what is changed after they were read makes the latest of
+ * them a later one.  What was committed before the caller's snapshot was taken has
+ * left its traces before they are looked at.  The caller has locked the partition:
+ * its file stays, and is not cut.
  *
  * The ids are read after the state, whatever has changed since: those of pages that are
  * all-visible by then are all in the index; the rows of other pages are read
@@ -31,6 +33,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -47,6 +50,15 @@
 #define IDLE_USECS (10 * USECS_PER_MINUTE)
 /* To look into a leaf takes as long as to see whether as many pages of the table have changed. */
 #define PAGES_OF_LEAF 3
+/* One call makes a note for as many ids, and one: a small call does not wait for all of them. */
+#define IDS_OF_FILL 10
+/* A table with more loose pages gets no note. */
+#define LOOSE_PAGES 2000
+
+/* The visibility map has two bits for each page of a table, the lower one: all-visible. */
+#define VISIBLE_BITS UINT64CONST(0x5555555555555555)
+#define PAGES_OF_WORD (BITS_PER_BYTE * sizeof(uint64) / BITS_PER_HEAPBLOCK)
+#define PAGES_OF_MAP ((BLCKSZ - MAXALIGN(SizeOfPageHeaderData)) / sizeof(uint64) * PAGES_OF_WORD)
 
 /* Blocks that are asked for ahead. */
 #define BLOCKS_AHEAD 16
@@ -60,13 +72,15 @@ typedef struct IdBlock
 	uint32 words[BLOCK_WORDS];
 } IdBlock;
 
-/* What the pages of a table are like. */
+/* What the pages of a table are like.  Its loose pages are those that are not all-visible. */
 typedef struct PageState
 {
 	Oid file;
 	AttrNumber id; /* the column */
 	BlockNumber pages;
-	XLogRecPtr changed; /* the latest of the visibility map's pages and of those not all-visible */
+	BlockNumber visible; /* how many the visibility map calls all-visible */
+	XLogRecPtr mapped;	 /* the latest place in the WAL of the map's pages */
+	XLogRecPtr changed;	 /* and of the loose pages */
 } PageState;
 
 struct IdNote
@@ -76,6 +90,8 @@ struct IdNote
 	int leaves;	   /* that the last look read */
 	uint64 spent;  /* leaves that were read in this state */
 	PageState state;
+	BlockNumber *loose; /* the loose pages, ascending */
+	int nloose;
 	IdBlock *blocks; /* NULL: not noted */
 	void *memory;	 /* that they stand in */
 	uint32 nblocks;
@@ -85,10 +101,18 @@ struct IdNote
 static HTAB *notes = NULL;
 static MemoryContext notes_context;
 static Size room = ROOM_BYTES;
+static int fills_left; /* in this call */
 
 /* Any odd numbers will do. */
 static const uint32 odd[BLOCK_WORDS] = {0x243F6A89, 0x85A308D3, 0x13198A2F, 0x03707345,
 										0xA4093823, 0x299F31D1, 0x082EFA99, 0xEC4E6C89};
+
+/* id_notes_begin says for how many ids the partitions are about to be looked into. */
+void
+id_notes_begin(int nids)
+{
+	fills_left = 1 + nids / IDS_OF_FILL;
+}
 
 /* id_note returns the note of a partition, empty at first; until the next one is asked for. */
 IdNote *
@@ -116,13 +140,23 @@ id_note(Oid partition)
 }
 
 static void
-forget(IdNote *note)
+forget_ids(IdNote *note)
 {
+	note->spent = 0;
 	if (note->blocks == NULL)
 		return;
 	room += (note->nblocks + 1) * sizeof(IdBlock);
 	pfree(note->memory);
 	note->blocks = NULL;
+}
+
+static void
+forget_loose(IdNote *note)
+{
+	if (note->loose != NULL)
+		pfree(note->loose);
+	note->loose = NULL;
+	note->nloose = 0;
 }
 
 /* Forgets what nobody asks for any more: of partitions that are gone, say. */
@@ -137,7 +171,8 @@ forget_idle(void)
 	while ((note = hash_seq_search(&scan)) != NULL)
 		if (note->used + IDLE_USECS < now)
 		{
-			forget(note);
+			forget_ids(note);
+			forget_loose(note);
 			hash_search(notes, &note->partition, HASH_REMOVE, NULL);
 		}
 }
@@ -206,12 +241,15 @@ id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtf
 {
 	int n = 0;
 
+	for (int i = 0; i < Min(BLOCKS_AHEAD, nids); i++)
+		prefetch(block_of(note, ids[i].hash));
 	for (int i = 0; i < nids; i++)
 	{
 		uint64 hash = ids[i].hash;
 		const IdBlock *block = block_of(note, hash);
 
-		prefetch(block_of(note, ids[Min(i + BLOCKS_AHEAD, nids - 1)].hash));
+		if (i + BLOCKS_AHEAD < nids)
+			prefetch(block_of(note, ids[i + BLOCKS_AHEAD].hash));
 		/* three words suffice nearly always */
 		if (likely(lacks(block, hash, 0, 3) != 0))
 			continue;
@@ -222,9 +260,9 @@ id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtf
 }
 
 static XLogRecPtr
-place_of_page(Relation rel, ForkNumber fork, BlockNumber block)
+place_of_page(Relation rel, BlockNumber block)
 {
-	Buffer buffer = ReadBufferExtended(rel, fork, block, RBM_NORMAL, NULL);
+	Buffer buffer = ReadBuffer(rel, block);
 	XLogRecPtr lsn;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -239,48 +277,96 @@ all_visible(Relation rel, BlockNumber block, Buffer *map)
 	return (visibilitymap_get_status(rel, block, map) & VISIBILITYMAP_ALL_VISIBLE) != 0;
 }
 
+/* Whether the map says the same of each page. */
+static bool
+same_map(const PageState *a, const PageState *b)
+{
+	return a->file == b->file && a->pages == b->pages && a->visible == b->visible &&
+		   a->mapped == b->mapped;
+}
+
+/* Adds what a page of the visibility map says of so many pages of the table. */
+static void
+map_page_state(Buffer map, BlockNumber pages, PageState *state)
+{
+	const uint64 *words = (const uint64 *) PageGetContents(BufferGetPage(map));
+
+	LockBuffer(map, BUFFER_LOCK_SHARE);
+	state->mapped = Max(state->mapped, BufferGetLSNAtomic(map));
+	for (BlockNumber i = 0; i * PAGES_OF_WORD < pages; i++)
+		state->visible += pg_popcount64(words[i] & VISIBLE_BITS);
+	LockBuffer(map, BUFFER_LOCK_UNLOCK);
+}
+
 /*
- * page_state looks at the pages of a table, unless more than "most" have to be read
- * for it.  Which of them are all-visible is read before the map's places in the WAL:
- * one that becomes it in between is seen by the latter.  On a standby changes come
- * in another order.
+ * map_state asks the visibility map of a table, if it tells: on a standby changes
+ * come in another order.
  */
 static bool
-page_state(Relation rel, AttrNumber id, int most, PageState *state)
+map_state(Relation rel, PageState *state)
 {
 	Buffer map = InvalidBuffer;
-	bool mapped = false;
 
 	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID || !RelationNeedsWAL(rel) || RecoveryInProgress())
 		return false;
 	state->file = dashie_relation_file(rel);
-	state->id = id;
 	state->pages = RelationGetNumberOfBlocks(rel);
-	state->changed = InvalidXLogRecPtr;
-	for (BlockNumber block = 0; block < state->pages && most >= 0; block++)
-		if (all_visible(rel, block, &map))
-			mapped = true;
-		else if (most-- > 0)
-		{
-			CHECK_FOR_INTERRUPTS();
-			state->changed = Max(state->changed, place_of_page(rel, MAIN_FORKNUM, block));
-		}
+	for (BlockNumber block = 0; block < state->pages; block += PAGES_OF_MAP)
+	{
+		(void) visibilitymap_get_status(rel, block, &map);
+		if (BufferIsValid(map))
+			map_page_state(map, Min(state->pages - block, PAGES_OF_MAP), state);
+	}
 	if (BufferIsValid(map))
 		ReleaseBuffer(map);
-	if (mapped && most >= 0)
-	{
-		BlockNumber maps = RelationGetNumberOfBlocksInFork(rel, VISIBILITYMAP_FORKNUM);
-
-		for (BlockNumber block = 0; block < maps; block++)
-			state->changed = Max(state->changed, place_of_page(rel, VISIBILITYMAP_FORKNUM, block));
-	}
-	return most >= 0;
+	return true;
 }
 
-static bool
-same_state(const PageState *a, const PageState *b)
+/* Lists the loose pages of a table; of too many the first ones. */
+static void
+list_loose(IdNote *note, Relation rel, BlockNumber pages)
 {
-	return a->file == b->file && a->id == b->id && a->pages == b->pages && a->changed == b->changed;
+	Buffer map = InvalidBuffer;
+
+	forget_loose(note);
+	note->loose =
+		MemoryContextAlloc(notes_context, Min(pages, LOOSE_PAGES + 1) * sizeof(BlockNumber));
+	for (BlockNumber block = 0; block < pages && note->nloose <= LOOSE_PAGES; block++)
+		if (!all_visible(rel, block, &map))
+			note->loose[note->nloose++] = block;
+	if (BufferIsValid(map))
+		ReleaseBuffer(map);
+}
+
+/*
+ * note_state brings the note to the state that the pages of the table are in, and
+ * forgets what was noted in another one.  Returns false if the state cannot be told,
+ * or not by reading up to "most" pages.
+ */
+static bool
+note_state(IdNote *note, Relation rel, AttrNumber id, int most)
+{
+	PageState state = {.id = id};
+
+	if (!map_state(rel, &state) || state.pages > state.visible + most)
+		return false;
+	if (!same_map(&state, &note->state))
+	{
+		forget_ids(note);
+		note->state.file = InvalidOid;
+		list_loose(note, rel, state.pages);
+	}
+	if (note->nloose > most)
+		return false;
+	for (int i = 0; i < note->nloose; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		state.changed = Max(state.changed, place_of_page(rel, note->loose[i]));
+	}
+	if (note->state.id != state.id || note->state.changed != state.changed)
+		forget_ids(note);
+	note->state = state;
+	return true;
 }
 
 /* The ids of all rows on a page, whoever sees them. */
@@ -380,10 +466,7 @@ has_room(const IdNote *note, Relation rel)
 	return note->blocks != NULL || rel->rd_rel->reltuples <= free_room();
 }
 
-/*
- * id_note_leaves returns how many leaves of the index a look for that many ids will
- * lead to: where it is less than ID_NOTE_WORTH, they are read as fast as the note.
- */
+/* id_note_leaves returns how many leaves of the index a look for that many ids will lead to. */
 int
 id_note_leaves(const IdNote *note, int nids)
 {
@@ -398,19 +481,13 @@ id_note_leaves(const IdNote *note, int nids)
 bool
 id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves)
 {
-	PageState state;
-
 	note->used = GetCurrentTransactionStartTimestamp();
-	if (!has_room(note, partition) || !page_state(partition, id, leaves * PAGES_OF_LEAF, &state))
+	if (!has_room(note, partition) ||
+		!note_state(note, partition, id, Min(leaves * PAGES_OF_LEAF, LOOSE_PAGES)))
 		return false;
-	if (!same_state(&state, &note->state))
+	if (note->blocks == NULL && note->spent * PAGES_OF_LEAF >= note->state.pages && fills_left > 0)
 	{
-		forget(note);
-		note->state = state;
-		note->spent = 0;
-	}
-	else if (note->blocks == NULL && note->spent * PAGES_OF_LEAF >= state.pages)
-	{
+		fills_left--;
 		note->spent = 0;
 		fill(note, partition);
 	}

@@ -155,9 +155,8 @@ extern uint64 known_index_changes(void);
 extern void know_index(Oid partition, Oid index, uint64 before);
 
 /* id_notes.c */
-/* Fewer leaves than these are looked into as fast as a note is compared. */
-#define ID_NOTE_WORTH 5
 typedef struct IdNote IdNote;
+extern void id_notes_begin(int nids);
 extern IdNote *id_note(Oid partition);
 extern int id_note_leaves(const IdNote *note, int nids);
 extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves);
