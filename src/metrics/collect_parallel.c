@@ -170,7 +170,7 @@ send_message(Worker *worker, const MessageHeader *header, bool flush)
 }
 
 static void
-send(Worker *worker, Outbox *outbox)
+send_items(Worker *worker, Outbox *outbox)
 {
 	if (outbox->header.nitems == 0)
 		return;
@@ -182,9 +182,9 @@ send(Worker *worker, Outbox *outbox)
 static void
 send_rows(Worker *worker)
 {
-	send(worker, &worker->new_users);
-	send(worker, &worker->new_dashboards);
-	send(worker, &worker->rows);
+	send_items(worker, &worker->new_users);
+	send_items(worker, &worker->new_dashboards);
+	send_items(worker, &worker->rows);
 }
 
 static void *
