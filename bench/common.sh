@@ -71,6 +71,14 @@ settled() {
 	done
 }
 
+# durable ON-OR-OFF: whether a commit waits for the disk
+durable() {
+	as_server "$BINDIR/psql" -Xqd postgres -c "ALTER SYSTEM SET fsync = $1" -c 'SELECT pg_reload_conf()' >/dev/null
+	until [ "$(as_server "$BINDIR/psql" -XqAtd postgres -c 'SHOW fsync')" = "$1" ]; do
+		sleep 0.05
+	done
+}
+
 # What follows is for benchmarks of the application app_owner's database $database,
 # whose times and notes bench/report.sql makes a table of; $run counts the runs.
 
