@@ -190,6 +190,25 @@ SELECT dashie.track(pg_temp.u(9), NULL, '[]');
 SELECT dashie.track(pg_temp.u(1), pg_temp.u(19), '[]');
 SELECT dashie.track(pg_temp.u(1), pg_temp.u(12), '[]');
 
+-- rows that are added to a page of a table that this transaction has emptied, frozen as they come
+CREATE FUNCTION pg_temp.again(ids text[]) RETURNS TABLE (inserted int, duplicates int) LANGUAGE sql AS $$
+	SELECT inserted, duplicates FROM dashie.track(pg_temp.u(1), NULL,
+		(SELECT jsonb_agg(jsonb_build_object('id', id, 'widget_type', 'clock', 'event_type', 'view')) FROM unnest(ids) AS id)) $$;
+BEGIN;
+TRUNCATE public.widget_analytics_20260301;
+COPY public.widget_analytics_20260301 (id, user_id, widget_type, event_type, "timestamp") FROM stdin (FREEZE);
+00000000-0000-4000-8000-0000000000f1	00000000-0000-4000-8000-000000000001	clock	view	2026-03-01 11:00+00
+\.
+SELECT * FROM pg_temp.again(ARRAY['00000000-0000-4000-8000-0000000000f1']);
+SELECT * FROM pg_temp.again(ARRAY['00000000-0000-4000-8000-0000000000f1']);
+SELECT * FROM pg_temp.again(ARRAY['00000000-0000-4000-8000-0000000000f1']);
+COPY public.widget_analytics_20260301 (id, user_id, widget_type, event_type, "timestamp") FROM stdin (FREEZE);
+00000000-0000-4000-8000-0000000000f2	00000000-0000-4000-8000-000000000001	clock	view	2026-03-01 11:00+00
+\.
+SELECT * FROM pg_temp.again(ARRAY['00000000-0000-4000-8000-0000000000f1', '00000000-0000-4000-8000-0000000000f2']);
+COMMIT;
+SELECT * FROM pg_temp.again(ARRAY['00000000-0000-4000-8000-0000000000f1', '00000000-0000-4000-8000-0000000000f2']);
+
 -- a collector's batches: each stands for itself
 TRUNCATE public.widget_analytics;
 SELECT * FROM dashie.track_many('[

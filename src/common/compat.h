@@ -49,11 +49,13 @@
 	(pg_proc_aclcheck((funcid), (role), ACL_EXECUTE) == ACLCHECK_OK)
 #endif
 
-/* 16 renamed what says where a relation's file is */
+/* 16 renamed what says where a relation's file is, and which subtransaction gave it a new one */
 #if PG_VERSION_NUM >= 160000
 #define dashie_relation_file(rel) ((rel)->rd_locator.relNumber)
+#define dashie_file_subtransaction(rel) ((rel)->rd_firstRelfilelocatorSubid)
 #else
 #define dashie_relation_file(rel) ((rel)->rd_node.relNode)
+#define dashie_file_subtransaction(rel) ((rel)->rd_firstRelfilenodeSubid)
 #endif
 
 /* 18 added the instrumentation argument */

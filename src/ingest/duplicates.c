@@ -230,18 +230,14 @@ static bool
 note_holds(IdNote *note, Oid relid, int nids)
 {
 	DashieColumn id = {"id", UUIDOID, true, 0};
-	int leaves = id_note_leaves(note, nids);
-	Relation rel;
+	Relation rel = try_relation_open(relid, NoLock);
 	bool holds;
 
-	if (leaves == 0)
-		return false;
-	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)
 		return false;
 	if (rel->rd_rel->relkind == RELKIND_RELATION)
 		dashie_relation_columns(rel, &id, 1);
-	holds = id.attnum != 0 && id_note_holds(note, rel, id.attnum, leaves);
+	holds = id.attnum != 0 && id_note_holds(note, rel, id.attnum, nids);
 	relation_close(rel, NoLock);
 	return holds;
 }
@@ -264,7 +260,8 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 	else
 	{
 		look_in_partition(wanted, relid, snapshot);
-		id_note_looked(note, wanted->leaves);
+		/* the look may have run others' code */
+		id_note_looked(id_note(relid), wanted->nids, wanted->leaves);
 	}
 	UnlockRelationOid(relid, AccessShareLock);
 	forget_settled(wanted);

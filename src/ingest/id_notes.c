@@ -9,22 +9,22 @@
  *
  * A note holds as long as the pages of the table are what they were (PageState).
  * Whatever adds a row to a page that the visibility map calls all-visible takes that
- * away, and fewer pages are.  VACUUM gives it back (and COPY FREEZE to pages of a
- * table that is new), which leaves its place in the WAL on the page of the map.  So
- * the map says the same of each page as long as that place and the number are the
- * same.  Whatever changes any other page of the table leaves its own place there.
- * Places in the WAL grow: what is changed after they were read makes the latest of
- * them a later one.  What was committed before the caller's snapshot was taken has
- * left its traces before they are looked at.  The caller has locked the partition:
- * its file stays, and is not cut.
+ * away, and fewer pages are.  VACUUM gives it back, which leaves its place in the WAL
+ * on the page of the map.  So the map says the same of each page as long as these
+ * places and the number are the same.  Whatever changes any other page of the table
+ * leaves its own place there.  Places in the WAL grow: what is changed after they were
+ * read makes their sum a larger one, and the latest of them a later one.  What was
+ * committed before the caller's snapshot was taken has left its traces before they are
+ * looked at.  The caller has locked the partition: its file stays, and is not cut.
  *
  * The ids are read after the state, whatever has changed since: those of pages that are
  * all-visible by then are all in the index; the rows of other pages are read
  * themselves, as their entries or their commit may be still to come.
  *
  * Tables that write no WAL get no notes, nor those with too many pages that VACUUM has
- * not seen.  The room is limited; what does not fit is looked for as if there were no
- * notes.
+ * not seen, nor those whose file this transaction has made: there COPY FREEZE adds rows
+ * to all-visible pages.  The room is limited; what does not fit is looked for as if
+ * there were no notes.
  */
 #include "postgres.h"
 
@@ -50,8 +50,8 @@
 #define IDLE_USECS (10 * USECS_PER_MINUTE)
 /* To look into a leaf takes as long as to see whether as many pages of the table have changed. */
 #define PAGES_OF_LEAF 3
-/* One call makes a note for as many ids, and one: a small call does not wait for all of them. */
-#define IDS_OF_FILL 10
+/* A call notes the ids of so many pages for each of its own: a small one does not wait for all notes. */
+#define PAGES_OF_ID 30
 /* A table with more loose pages gets no note. */
 #define LOOSE_PAGES 2000
 
@@ -79,18 +79,18 @@ typedef struct PageState
 	AttrNumber id; /* the column */
 	BlockNumber pages;
 	BlockNumber visible; /* how many the visibility map calls all-visible */
-	XLogRecPtr mapped;	 /* the latest place in the WAL of the map's pages */
-	XLogRecPtr changed;	 /* and of the loose pages */
+	uint64 mapped;		 /* the sum of the places in the WAL of the map's pages */
+	XLogRecPtr changed;	 /* the latest place of the loose pages */
 } PageState;
 
 struct IdNote
 {
 	Oid partition; /* the key */
-	bool looked;   /* into, before */
-	int leaves;	   /* that the last look read */
-	uint64 spent;  /* leaves that were read in this state */
+	int leaves;	   /* of the index, as far as looks have shown */
+	uint64 spent;  /* leaves that were read since the state was seen */
 	PageState state;
-	BlockNumber *loose; /* the loose pages, ascending */
+	bool listed;		/* the loose pages are: */
+	BlockNumber *loose; /* ascending */
 	int nloose;
 	IdBlock *blocks; /* NULL: not noted */
 	void *memory;	 /* that they stand in */
@@ -101,43 +101,11 @@ struct IdNote
 static HTAB *notes = NULL;
 static MemoryContext notes_context;
 static Size room = ROOM_BYTES;
-static int fills_left; /* in this call */
+static int64 pages_left; /* whose ids this call may note */
 
 /* Any odd numbers will do. */
 static const uint32 odd[BLOCK_WORDS] = {0x243F6A89, 0x85A308D3, 0x13198A2F, 0x03707345,
 										0xA4093823, 0x299F31D1, 0x082EFA99, 0xEC4E6C89};
-
-/* id_notes_begin says for how many ids the partitions are about to be looked into. */
-void
-id_notes_begin(int nids)
-{
-	fills_left = 1 + nids / IDS_OF_FILL;
-}
-
-/* id_note returns the note of a partition, empty at first; until the next one is asked for. */
-IdNote *
-id_note(Oid partition)
-{
-	IdNote *note;
-	bool found;
-
-	if (notes == NULL)
-	{
-		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(IdNote)};
-
-		notes_context =
-			AllocSetContextCreate(TopMemoryContext, "dashie id notes", ALLOCSET_DEFAULT_SIZES);
-		control.hcxt = notes_context;
-		notes = hash_create("dashie id notes", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	note = hash_search(notes, &partition, HASH_ENTER, &found);
-	if (!found)
-	{
-		memset(note, 0, sizeof(*note));
-		note->partition = partition;
-	}
-	return note;
-}
 
 static void
 forget_ids(IdNote *note)
@@ -153,28 +121,68 @@ forget_ids(IdNote *note)
 static void
 forget_loose(IdNote *note)
 {
+	note->listed = false;
 	if (note->loose != NULL)
 		pfree(note->loose);
 	note->loose = NULL;
-	note->nloose = 0;
 }
 
 /* Forgets what nobody asks for any more: of partitions that are gone, say. */
 static void
-forget_idle(void)
+forget_idle(TimestampTz before)
 {
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	HASH_SEQ_STATUS scan;
 	IdNote *note;
 
 	hash_seq_init(&scan, notes);
 	while ((note = hash_seq_search(&scan)) != NULL)
-		if (note->used + IDLE_USECS < now)
+		if (note->used < before)
 		{
 			forget_ids(note);
 			forget_loose(note);
 			hash_search(notes, &note->partition, HASH_REMOVE, NULL);
 		}
+}
+
+/* id_notes_begin says for how many ids the partitions are about to be looked into. */
+void
+id_notes_begin(int nids)
+{
+	static TimestampTz tidied = 0;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	if (notes == NULL)
+	{
+		HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(IdNote)};
+
+		notes_context =
+			AllocSetContextCreate(TopMemoryContext, "dashie id notes", ALLOCSET_DEFAULT_SIZES);
+		control.hcxt = notes_context;
+		notes = hash_create("dashie id notes", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	if (tidied + IDLE_USECS < now)
+	{
+		forget_idle(now - IDLE_USECS);
+		tidied = now;
+	}
+	pages_left = (int64) nids * PAGES_OF_ID;
+}
+
+/* id_note returns the note of a partition, empty at first; until the next one is asked for. */
+IdNote *
+id_note(Oid partition)
+{
+	bool found;
+	IdNote *note = hash_search(notes, &partition, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		memset(note, 0, sizeof(*note));
+		note->partition = partition;
+		note->leaves = INT_MAX;
+	}
+	note->used = GetCurrentTransactionStartTimestamp();
+	return note;
 }
 
 static inline uint64
@@ -292,22 +300,23 @@ map_page_state(Buffer map, BlockNumber pages, PageState *state)
 	const uint64 *words = (const uint64 *) PageGetContents(BufferGetPage(map));
 
 	LockBuffer(map, BUFFER_LOCK_SHARE);
-	state->mapped = Max(state->mapped, BufferGetLSNAtomic(map));
+	state->mapped += BufferGetLSNAtomic(map);
 	for (BlockNumber i = 0; i * PAGES_OF_WORD < pages; i++)
 		state->visible += pg_popcount64(words[i] & VISIBLE_BITS);
 	LockBuffer(map, BUFFER_LOCK_UNLOCK);
 }
 
-/*
- * map_state asks the visibility map of a table, if it tells: on a standby changes
- * come in another order.
- */
+/* map_state asks the visibility map of a table, where that tells of all that adds rows. */
 static bool
 map_state(Relation rel, PageState *state)
 {
 	Buffer map = InvalidBuffer;
 
+	/* on a standby changes come in another order */
 	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID || !RelationNeedsWAL(rel) || RecoveryInProgress())
+		return false;
+	if (rel->rd_createSubid != InvalidSubTransactionId ||
+		dashie_file_subtransaction(rel) != InvalidSubTransactionId)
 		return false;
 	state->file = dashie_relation_file(rel);
 	state->pages = RelationGetNumberOfBlocks(rel);
@@ -322,48 +331,65 @@ map_state(Relation rel, PageState *state)
 	return true;
 }
 
-/* Lists the loose pages of a table; of too many the first ones. */
+/* Lists the loose pages of a table, unless the map has changed again. */
 static void
-list_loose(IdNote *note, Relation rel, BlockNumber pages)
+list_loose(IdNote *note, Relation rel)
 {
 	Buffer map = InvalidBuffer;
+	BlockNumber expected = note->state.pages - note->state.visible;
+	BlockNumber n = 0;
 
-	forget_loose(note);
-	note->loose =
-		MemoryContextAlloc(notes_context, Min(pages, LOOSE_PAGES + 1) * sizeof(BlockNumber));
-	for (BlockNumber block = 0; block < pages && note->nloose <= LOOSE_PAGES; block++)
-		if (!all_visible(rel, block, &map))
-			note->loose[note->nloose++] = block;
+	note->loose = MemoryContextAlloc(notes_context, Max(expected, 1) * sizeof(BlockNumber));
+	for (BlockNumber block = 0; block < note->state.pages; block++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (all_visible(rel, block, &map))
+			continue;
+		if (n < expected)
+			note->loose[n] = block;
+		n++;
+	}
 	if (BufferIsValid(map))
 		ReleaseBuffer(map);
+	note->nloose = (int) expected;
+	note->listed = n == expected;
+	if (!note->listed)
+		forget_loose(note);
 }
 
 /*
  * note_state brings the note to the state that the pages of the table are in, and
- * forgets what was noted in another one.  Returns false if the state cannot be told,
- * or not by reading up to "most" pages.
+ * forgets what was noted in another one.  Returns false if the state has not been
+ * seen before, or cannot be told by reading up to "most" pages.
  */
 static bool
 note_state(IdNote *note, Relation rel, AttrNumber id, int most)
 {
 	PageState state = {.id = id};
+	bool listed;
 
-	if (!map_state(rel, &state) || state.pages > state.visible + most)
+	if (!map_state(rel, &state))
 		return false;
 	if (!same_map(&state, &note->state))
 	{
 		forget_ids(note);
-		note->state.file = InvalidOid;
-		list_loose(note, rel, state.pages);
+		forget_loose(note);
+		note->state = state;
+		return false;
 	}
-	if (note->nloose > most)
+	if (state.visible > state.pages || state.pages - state.visible > (BlockNumber) most)
+		return false;
+	listed = note->listed;
+	if (!listed)
+		list_loose(note, rel);
+	if (!note->listed)
 		return false;
 	for (int i = 0; i < note->nloose; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
 		state.changed = Max(state.changed, place_of_page(rel, note->loose[i]));
 	}
-	if (note->state.id != state.id || note->state.changed != state.changed)
+	if (listed && (note->state.id != state.id || note->state.changed != state.changed))
 		forget_ids(note);
 	note->state = state;
 	return true;
@@ -430,15 +456,16 @@ fill(IdNote *note, Relation rel)
 	Relation index = dashie_index_open(rel, note->state.id);
 	Size most = free_room();
 	IdHashes hashes = {0};
+	bool readable = index != NULL && ids_index_possible(index);
 
-	if (index != NULL && ids_index_possible(index))
+	if (readable)
 	{
 		add_loose_pages(&hashes, rel, note->state.id, most);
 		ids_of_index(index, &hashes, most);
 	}
 	if (index != NULL)
 		index_close(index, AccessShareLock);
-	if (hashes.n > 0 && hashes.n <= most)
+	if (readable && hashes.n <= most)
 	{
 		note->nblocks = hashes.n * BYTES_OF_ID / sizeof(IdBlock) + 1;
 		note->memory = MemoryContextAllocZero(notes_context, (note->nblocks + 1) * sizeof(IdBlock));
@@ -457,48 +484,35 @@ fill(IdNote *note, Relation rel)
 		pfree(hashes.hashes);
 }
 
-/* Whether the ids of a table may be noted: they are, or there seems to be room. */
-static bool
-has_room(const IdNote *note, Relation rel)
-{
-	if (note->blocks == NULL && rel->rd_rel->reltuples > free_room())
-		forget_idle();
-	return note->blocks != NULL || rel->rd_rel->reltuples <= free_room();
-}
-
-/* id_note_leaves returns how many leaves of the index a look for that many ids will lead to. */
-int
-id_note_leaves(const IdNote *note, int nids)
-{
-	return note->looked ? Min(nids, note->leaves) : nids;
-}
-
 /*
  * id_note_holds says whether the note tells which ids the partition has now, which
- * the caller has locked, and makes the note where that is worth it: to look into that
- * many leaves otherwise.
+ * the caller has locked, and makes the note where that is worth it: to look for so
+ * many ids otherwise.
  */
 bool
-id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves)
+id_note_holds(IdNote *note, Relation partition, AttrNumber id, int nids)
 {
-	note->used = GetCurrentTransactionStartTimestamp();
-	if (!has_room(note, partition) ||
-		!note_state(note, partition, id, Min(leaves * PAGES_OF_LEAF, LOOSE_PAGES)))
+	int leaves = Min(nids, note->leaves);
+
+	/* as far as VACUUM or ANALYZE knows, there is no room */
+	if (note->blocks == NULL && partition->rd_rel->reltuples > free_room())
 		return false;
-	if (note->blocks == NULL && note->spent * PAGES_OF_LEAF >= note->state.pages && fills_left > 0)
+	if (!note_state(note, partition, id, Min(leaves * PAGES_OF_LEAF, LOOSE_PAGES)))
+		return false;
+	if (note->blocks == NULL && note->spent * PAGES_OF_LEAF >= note->state.pages && pages_left > 0)
 	{
-		fills_left--;
+		pages_left -= note->state.pages;
 		note->spent = 0;
 		fill(note, partition);
 	}
 	return note->blocks != NULL;
 }
 
-/* id_note_looked notes how many leaves a look without the note led to. */
+/* id_note_looked notes how many leaves a look for that many ids led to, without the note. */
 void
-id_note_looked(IdNote *note, int leaves)
+id_note_looked(IdNote *note, int nids, int leaves)
 {
-	note->looked = true;
-	note->leaves = leaves;
+	/* each id in another leaf: there may be many more */
+	note->leaves = leaves < nids ? leaves : INT_MAX;
 	note->spent += leaves;
 }

@@ -158,12 +158,11 @@ extern void know_index(Oid partition, Oid index, uint64 before);
 typedef struct IdNote IdNote;
 extern void id_notes_begin(int nids);
 extern IdNote *id_note(Oid partition);
-extern int id_note_leaves(const IdNote *note, int nids);
-extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id, int leaves);
+extern bool id_note_holds(IdNote *note, Relation partition, AttrNumber id, int nids);
 extern uint64 id_hash(const unsigned char *id);
 extern void id_hashes_add(IdHashes *hashes, const unsigned char *id);
 extern int id_note_doubtful(const IdNote *note, const IdSlot *ids, int nids, IdSlot *doubtful);
-extern void id_note_looked(IdNote *note, int leaves);
+extern void id_note_looked(IdNote *note, int nids, int leaves);
 
 /* target.c */
 typedef struct EventTarget EventTarget;
