@@ -339,6 +339,7 @@ list_loose(IdNote *note, Relation rel)
 	BlockNumber expected = note->state.pages - note->state.visible;
 	BlockNumber n = 0;
 
+	forget_loose(note);
 	note->loose = MemoryContextAlloc(notes_context, Max(expected, 1) * sizeof(BlockNumber));
 	for (BlockNumber block = 0; block < note->state.pages; block++)
 	{
@@ -465,7 +466,7 @@ fill(IdNote *note, Relation rel)
 	}
 	if (index != NULL)
 		index_close(index, AccessShareLock);
-	if (readable && hashes.n <= most)
+	if (readable && hashes.n <= most && room >= 2 * sizeof(IdBlock))
 	{
 		note->nblocks = hashes.n * BYTES_OF_ID / sizeof(IdBlock) + 1;
 		note->memory = MemoryContextAllocZero(notes_context, (note->nblocks + 1) * sizeof(IdBlock));
