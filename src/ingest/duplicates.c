@@ -260,7 +260,7 @@ look_in_leaf(Wanted *wanted, Oid relid, Snapshot snapshot)
 	else
 	{
 		look_in_partition(wanted, relid, snapshot);
-		/* the look may have run others' code */
+		/* the look may have run others' code, which may have moved the note */
 		id_note_looked(id_note(relid), wanted->nids, wanted->leaves);
 	}
 	UnlockRelationOid(relid, AccessShareLock);

@@ -50,7 +50,7 @@
 #define IDLE_USECS (10 * USECS_PER_MINUTE)
 /* To look into a leaf takes as long as to see whether as many pages of the table have changed. */
 #define PAGES_OF_LEAF 3
-/* A call notes the ids of so many pages for each of its own: a small one does not wait for all notes. */
+/* Pages whose ids a call may note for each of its own: a small one does not wait for all notes. */
 #define PAGES_OF_ID 30
 /* A table with more loose pages gets no note. */
 #define LOOSE_PAGES 2000
@@ -87,7 +87,7 @@ struct IdNote
 {
 	Oid partition; /* the key */
 	int leaves;	   /* of the index, as far as looks have shown */
-	uint64 spent;  /* leaves that were read since the state was seen */
+	uint64 spent;  /* leaves that were read since the state was seen, or noted */
 	PageState state;
 	bool listed;		/* the loose pages are: */
 	BlockNumber *loose; /* ascending */
@@ -306,7 +306,7 @@ map_page_state(Buffer map, BlockNumber pages, PageState *state)
 	LockBuffer(map, BUFFER_LOCK_UNLOCK);
 }
 
-/* map_state asks the visibility map of a table, where that tells of all that adds rows. */
+/* map_state asks the visibility map of a table; false: it does not tell of all that adds rows. */
 static bool
 map_state(Relation rel, PageState *state)
 {
